@@ -1,0 +1,1 @@
+"""From raw records to the paper: records, provenance, sealing, statistics, figures, tables and numbers."""

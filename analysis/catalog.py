@@ -1,0 +1,112 @@
+"""Which figures and tables a run has, from its config: what Snakemake's rules make is what the report includes.
+
+Captions are `workflow/report/<kind>.rst`, one a kind, for Snakemake's HTML report and the PDF alike; their first sentence is
+the question that the figure or table answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.cli import BadInput
+from analysis.environment import ROOT
+
+CAPTIONS = ROOT / "workflow" / "report"
+BENCH_FIGURES = {"speedup": "d", "scaling": "n"}  # kind: the field on its x axis unless the config says otherwise
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure or table: `python -m analysis.<what>s.<kind> <records> --out <stem> <options>` makes it.
+
+    what:    "figure" or "table"
+    kind:    the module's name
+    stem:    the file's name in figures/ or tables/, without ending
+    stage:   the stage whose records it shows
+    title:   its heading in reports
+    records: its record files, as paths in the run's folder
+    options: further arguments
+    """
+
+    what: str
+    kind: str
+    stem: str
+    stage: str
+    title: str
+    records: tuple[str, ...]
+    options: tuple[str, ...] = field(default=())
+
+
+def caption(kind: str) -> str:
+    """The caption of a kind of figure or table, in reStructuredText."""
+    return (CAPTIONS / f"{kind}.rst").read_text(encoding="utf-8").strip()
+
+
+def figures(config: Mapping[str, Any], devices: Sequence[str]) -> list[Item]:
+    """The figures of a run on planned `devices`. Raises BadInput for a figure that there is not."""
+    items = []
+    for name in _section(config, "sweep"):
+        for device in devices:
+            records = (f"sweep/{name}.{device}.parquet",)
+            items.append(Item("figure", "blocks", f"sweep_{name}.{device}", "sweep", f"Block sizes of {name} on {device}", records))
+    for name, its in _section(config, "bench").items():
+        kind = its.get("figure")
+        if kind is None:
+            continue
+        if kind not in BENCH_FIGURES:
+            raise BadInput(f"bench.{name}.figure: {kind!r} is not one of {', '.join(BENCH_FIGURES)}")
+        options = ("--against", str(its.get("against", BENCH_FIGURES[kind])))
+        for device in devices:
+            records, title = (f"bench/{name}.{device}.parquet",), f"{kind.capitalize()} of {name} on {device}"
+            items.append(Item("figure", kind, f"bench_{name}.{device}", "bench", title, records, options))
+    for name, its in _section(config, "rag").items():
+        for kind in ("latency", "throughput"):
+            title = f"{kind.capitalize()} of {name}"
+            items.append(Item("figure", kind, f"rag_{name}_{kind}", "rag", title, (f"rag/{name}.parquet",), _objective(its)))
+    return items
+
+
+def tables(config: Mapping[str, Any], devices: Sequence[str], backends: Mapping[str, Sequence[str]]) -> list[Item]:
+    """The tables of a run on planned `devices`; `backends` names those of each operator, which only its folder knows.
+
+    An operator without backends there has no validation records.
+    """
+    architectures = config.get("architectures", [])
+    compiled = tuple(f"compile/{operator}.{architecture}.parquet" for operator in operators(config) for architecture in architectures)
+    checked = (config.get("validate") or {}).get("operators", [])
+    pairs = [(operator, backend) for operator in checked for backend in backends.get(operator, [])]
+    validated = tuple(f"validate/{operator}.{backend}.{device}.parquet" for operator, backend in pairs for device in devices)
+    items = []
+    if compiled:
+        items.append(Item("table", "compile", "compile", "compile", "Compiled variants", compiled))
+        items.append(Item("table", "compile", "compile_variants", "compile", "Every compiled variant", compiled, ("--full",)))
+    if validated:
+        items.append(Item("table", "validate", "validate", "validate", "Checks against the oracle", validated))
+    for stage, title in (("sweep", "Fastest blocks of {} on {}"), ("bench", "Times of {} on {}")):
+        for name in _section(config, stage):
+            for device in devices:
+                records = (f"{stage}/{name}.{device}.parquet",)
+                items.append(Item("table", stage, f"{stage}_{name}.{device}", stage, title.format(name, device), records))
+    for name, its in _section(config, "rag").items():
+        items.append(Item("table", "rag", f"rag_{name}", "rag", f"Arms of {name}", (f"rag/{name}.parquet",), _objective(its)))
+    every = tuple(dict.fromkeys(record for item in items for record in item.records))
+    if every:
+        items.append(Item("table", "environment", "environment", "environment", "Machines and versions", every))
+    return items
+
+
+def operators(config: Mapping[str, Any]) -> list[str]:
+    """The operators that a config names, each once; an experiment without one is named after its operator."""
+    checked = (config.get("validate") or {}).get("operators", [])
+    named = [its.get("operator", name) for stage in ("sweep", "bench") for name, its in _section(config, stage).items()]
+    return list(dict.fromkeys([*checked, *named]))
+
+
+def _section(config: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    return config.get(stage) or {}
+
+
+def _objective(its: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("--slo-ms", str(its["slo_ms"])) if its.get("slo_ms") is not None else ()

@@ -1,0 +1,143 @@
+"""Which block configuration is fastest, and what could not run? Sweep records; a heat map a backend and problem."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullFormatter
+
+from analysis import style
+from analysis.cli import run
+from analysis.figures import command
+from analysis.measured import Frame, canonical, common, device, label, points, samples_text, timed, varying
+
+_CLASSES = (
+    ("S", "shared memory", r"shared"),
+    ("R", "registers or spills", r"regist|spill"),
+    ("T", "threads", r"thread|warps"),
+    ("M", "out of memory", r"memory|oom"),
+    ("C", "does not compile", r"compil|ptxas|nvrtc"),
+    ("W", "wrong result", r"oracle|wrong|differ|toleranc|nan"),
+    ("V", "invalid for the problem", r""),
+)
+_CELL: dict[str, dict[str, Any]] = {"pruned": {"facecolor": "#EEEEEE", "hatch": "///"}, "failed": {"facecolor": "#EEEEEE", "hatch": "xxx"}}
+
+
+def reason_class(reason: Any) -> tuple[str, str]:
+    """The letter and the name of the class that a record's `reason` belongs to."""
+    text = str(reason or "").lower()
+    return next((letter, name) for letter, name, pattern in _CLASSES if re.search(pattern, text))
+
+
+def draw(records: Path | str) -> Any:
+    """The figure: each cell the best median over the axes not shown, in ms.
+
+    Cells where nothing could be measured are hatched, with the class of the reason; the fastest is outlined.
+    """
+    frame = points(records)
+    best = timed(frame, records)
+    frame = frame.assign(median=best["median"].reindex(frame.index), key=frame["problem"].map(canonical))
+    frame = frame[frame["block"].map(bool)] if frame["block"].map(bool).any() else frame
+    spaces = [rows for _, rows in frame.groupby(["key", "backend"], sort=False)]
+    figure, axes = style.grid(len(spaces), height=2.2, columns=2 if len(spaces) < 7 else 3)
+    fields = varying(list(frame["problem"]))
+    classes: dict[tuple[str, str], None] = {}
+    for axis, rows in zip(axes, spaces, strict=True):
+        used = _map(figure, axis, rows, small=len(spaces) >= 7)
+        classes |= dict.fromkeys(used)
+        axis.set_title("\n".join(part for part in (str(rows["backend"].iloc[0]), label(rows["problem"].iloc[0], fields)) if part))
+    counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
+    medians = f"best medians of {samples_text(list(best['summary']))}, in ms"
+    style.head(figure, device(frame), common(list(frame["problem"])), f"points: {counts}", medians, "outlined: the fastest")
+    style.legend(figure, _legend(frame, classes), columns=3)
+    return figure
+
+
+def _shown(rows: Frame) -> list[str]:
+    """The two axes with the most values, the one with more across; a space of one axis has that one."""
+    names = dict.fromkeys(name for block in rows["block"] for name in block)
+    counts = {name: len({block.get(name) for block in rows["block"]}) for name in names}
+    most = sorted(counts, key=lambda name: -counts[name])[:2]
+    return most if len(most) < 2 or counts[most[1]] > 1 else most[:1]
+
+
+def _map(figure: Any, axis: Any, rows: Frame, small: bool) -> list[tuple[str, str]]:
+    """One heat map; the classes of reasons that it marks."""
+    shown = _shown(rows)
+    across = [block.get(shown[0], 0) if shown else 0 for block in rows["block"]]
+    up = [block.get(shown[1], 0) if len(shown) > 1 else 0 for block in rows["block"]]
+    xs, ys = sorted(set(across)), sorted(set(up))
+    rows = rows.assign(column=[xs.index(value) for value in across], row=[ys.index(value) for value in up])
+    values = np.full((len(ys), len(xs)), np.nan)
+    used = []
+    for (column, row), cell in rows.groupby(["column", "row"]):
+        values[row, column] = cell["median"].min()
+        if np.isnan(values[row, column]):
+            worst = cell.sort_values("status").iloc[0]  # "failed" before "pruned"
+            used.append(reason_class(worst["reason"]))
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="#999999", linewidth=0, zorder=1, **_CELL[worst["status"]]))
+            text = axis.text(column, row, used[-1][0], ha="center", va="center", fontsize=7)
+            text.set_bbox({"facecolor": "#EEEEEE", "edgecolor": "none", "pad": 0.8})
+    _color(figure, axis, values, 5.5 if small or len(xs) > 6 else 7)
+    _label(axis, shown, xs, ys)
+    return used
+
+
+def _color(figure: Any, axis: Any, values: np.ndarray, size: float) -> None:
+    """The measured cells in colour with their medians written in, and the outline of the smallest."""
+    colors = matplotlib.colormaps["cividis_r"]
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    if low > high:
+        axis.set_xlim(-0.5, values.shape[1] - 0.5)
+        axis.set_ylim(-0.5, values.shape[0] - 0.5)
+        return
+    norm = LogNorm(low, max(high, low * 1.01))
+    image = axis.imshow(values, cmap=colors, norm=norm, origin="lower", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = sum(colors(norm(value))[:3]) < 1.5
+            axis.text(column, row, style.digits(value), ha="center", va="center", fontsize=size, color="white" if dark else "black")
+    row, column = np.unravel_index(np.nanargmin(values), values.shape)
+    inside = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2, zorder=3)
+    axis.add_patch(inside)
+    bar = figure.colorbar(image, ax=axis, pad=0.02, fraction=0.06)
+    style.log_values(bar.ax.yaxis)
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+
+
+def _label(axis: Any, shown: list[str], xs: list[int], ys: list[int]) -> None:
+    axis.grid(visible=False)
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.set_xticks(range(len(xs)), [style.compact(value) for value in xs])
+    axis.set_yticks(range(len(ys)), [style.compact(value) for value in ys])
+    axis.set_xlabel(shown[0] if shown else "no block parameters")
+    if not shown:
+        axis.set_xticks([])
+    if len(shown) > 1:
+        axis.set_ylabel(shown[1])
+    else:
+        axis.set_yticks([])
+
+
+def _legend(frame: Frame, classes: dict[tuple[str, str], None]) -> list[Patch]:
+    unmeasured = {status for status in _CELL if (frame["status"] == status).any()} if classes else set()
+    handles = [Patch(label=status, edgecolor="#999999", **_CELL[status]) for status in _CELL if status in unmeasured]
+    return handles + [Patch(label=f"{letter}: {name}", facecolor="none", edgecolor="none") for letter, name in classes]
+
+
+def main() -> int:
+    return command(draw, "Draw the block-size heat maps of a sweep.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,137 @@
+"""What samples say: a median with a 95 % bootstrap interval, a ratio of two, and which candidate is surely the best.
+
+The intervals are percentile intervals of `scipy.stats.bootstrap` (the jackknife that BCa needs is degenerate for a median),
+from a fixed seed: the same samples always give the same digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.cli import BadInput
+
+LEVEL = 0.95
+RESAMPLES = 2000
+_BATCH = 4_000_000  # values drawn at a time: bounds the memory of large sample sets to some 30 MB
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A median (or what the function that made it says) with its 95 % interval from `n` samples.
+
+    `low` and `high` are NaN where there is no interval: one sample says nothing of its spread.
+    """
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+def summary(samples: Sequence[float], quantile: float = 0.5) -> Summary:
+    """The median of `samples`, or another quantile of theirs, with its interval.
+
+    Infinite samples are allowed (a request never answered); a quantile that falls on one is infinite. Raises BadInput
+    where there are no samples, or one is NaN.
+    """
+    values = _checked(samples)
+    if quantile != 0.5 or not np.isfinite(values).all():
+        return _order_statistic(np.sort(values), quantile)
+    low, high = _interval((values,), np.median)
+    return Summary(float(np.median(values)), low, high, len(values))
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
+    """The ratio of the two medians, `above` over `below`, with its interval; the sets are independent; n is the smaller one's."""
+    a, b = _checked(above), _checked(below)
+    if min(b) <= 0:
+        raise BadInput(f"samples below the ratio: {min(b)} is not positive; a ratio of times needs positive times")
+
+    def statistic(resampled_a: np.ndarray, resampled_b: np.ndarray, axis: int) -> np.ndarray:
+        return np.median(resampled_a, axis=axis) / np.median(resampled_b, axis=axis)
+
+    low, high = _interval((a, b), statistic)
+    return Summary(float(np.median(a) / np.median(b)), low, high, min(len(a), len(b)))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The candidate with the smallest median, and the others that cannot be told from it."""
+
+    name: Hashable
+    summary: Summary
+    ties: tuple[Hashable, ...]
+
+    @property
+    def separated(self) -> bool:
+        """Whether it surely beats all others."""
+        return not self.ties
+
+
+def beats(gain: Summary, noise: float) -> bool:
+    """Whether a `gain` (the ratio of the slower's times to the faster's) is sure: its interval above 1, itself above the noise.
+
+    `noise` is the job's noise floor, a relative difference; NaN where no A/A pair was measured, which counts as 0.
+    """
+    floor = 0.0 if math.isnan(noise) else noise
+    return gain.low > 1 and gain.median > 1 + floor  # false where there is no interval
+
+
+def best(candidates: Mapping[Hashable, Sequence[float]], noise: float) -> Best:
+    """The best (smallest median) of named sample sets; `noise` as in `beats`.
+
+    Among equal medians the first named wins. Raises BadInput where there is no candidate.
+    """
+    if not candidates:
+        raise BadInput("candidates: none; nothing was measured that could be the best")
+    medians = {name: float(np.median(_checked(samples))) for name, samples in candidates.items()}
+    name = min(medians, key=lambda each: medians[each])
+    ties = [other for other in medians if other != name and not beats(ratio(candidates[other], candidates[name]), noise)]
+    return Best(name, summary(candidates[name]), tuple(ties))
+
+
+def _checked(samples: Sequence[float]) -> np.ndarray:
+    values = np.asarray(samples, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise BadInput(f"samples: shape {values.shape}; one or more numbers in a row are needed")
+    if np.isnan(values).any():
+        raise BadInput("samples: NaN among them; a measurement that failed has no samples")
+    return values
+
+
+def _order_statistic(ordered: np.ndarray, quantile: float) -> Summary:
+    """The `quantile` of sorted values as one of them, never between two; resamples their ranks, which are finite where they are not."""
+
+    def statistic(ranks: np.ndarray, axis: int) -> np.ndarray:
+        return np.quantile(ranks, quantile, axis=axis, method="inverted_cdf")
+
+    ranks = np.arange(len(ordered), dtype=np.float64)
+    middle = float(ordered[int(statistic(ranks, 0))])
+    low, high = _interval((ranks,), statistic)
+    if math.isnan(low):
+        return Summary(middle, low, high, len(ordered))
+    return Summary(middle, float(ordered[math.floor(low)]), float(ordered[math.ceil(high)]), len(ordered))
+
+
+def _interval(data: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> tuple[float, float]:
+    if min(map(len, data)) < 2:
+        return math.nan, math.nan
+    from scipy.stats import bootstrap
+
+    largest = max(map(len, data))
+    found = bootstrap(
+        data,
+        statistic,
+        vectorized=True,
+        paired=False,
+        confidence_level=LEVEL,
+        n_resamples=RESAMPLES,
+        batch=max(1, min(RESAMPLES, _BATCH // largest)),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)

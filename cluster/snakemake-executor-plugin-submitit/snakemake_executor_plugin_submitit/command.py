@@ -1,0 +1,90 @@
+"""What one submitit task runs: the command line that Snakemake built, in a process group of its own.
+
+Three signals reach a task. USR2 comes shortly before the time limit and is submitit's: it calls `checkpoint`, requeues the
+job and leaves by SystemExit. TERM is Slurm's (scancel, preemption) or the local executor's: the command is ended and the
+task leaves without a result, because only Slurm knows whether the job is over or requeued. HUP ends it likewise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import types
+from typing import NoReturn
+
+import submitit
+
+GRACE_S = 5.0  # from TERM to KILL; below Slurm's default KillWait of 30 s
+
+
+class CommandFailed(Exception):
+    """The command ended with another exit status than 0. The text says which, or by which signal it was killed."""
+
+    def __init__(self, code: int):
+        super().__init__(f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}")
+
+
+class Command:
+    """Runs a shell line once; requeued as it is when its time runs out.
+
+    `environment` is added to the task's own.
+    """
+
+    def __init__(self, line: str, environment: dict[str, str]):
+        self.line, self.environment = line, environment
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        """Raises CommandFailed, or SystemExit where the task was told to stop."""
+        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGHUP, _leave)
+        # Slurm sends USR2 to every process of the job, and its default action is death; only this process may act on it.
+        script = f"trap '' USR2\n{self.line}"
+        try:
+            self.child = subprocess.Popen(["bash", "-c", script], env=os.environ | self.environment, start_new_session=True)
+            self.child.wait()
+        except submitit.core.utils.UncompletedJobError:
+            if not self._ended():
+                raise  # out of time for the last time
+        finally:
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the command is over: nothing is left to requeue
+            code = self._end()
+        if code:
+            raise CommandFailed(code)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:
+        """What to run after a requeue: the same line; None where the command has just ended, so that it is not run twice."""
+        return None if self._ended() else submitit.helpers.DelayedSubmission(Command(self.line, self.environment))
+
+    def _ended(self) -> bool:
+        return self.child is not None and self.child.poll() is not None
+
+    def _end(self) -> int:
+        """End what is left of the command's process group, background processes too: TERM, then KILL; its exit status."""
+        if self.child is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):  # the group is gone
+            if not self._ended():
+                os.killpg(self.child.pid, signal.SIGTERM)
+                deadline = time.monotonic() + GRACE_S
+                while time.monotonic() < deadline:  # the shell dies at once, what it started may need its grace: wait for all
+                    self.child.poll()
+                    os.killpg(self.child.pid, 0)
+                    time.sleep(0.05)
+            os.killpg(self.child.pid, signal.SIGKILL)
+        return self.child.wait()
+
+
+def run_here(line: str, environment: dict[str, str]) -> None:
+    """The same for the debug executor: in this process, with no signals to mind. Raises CommandFailed."""
+    code = subprocess.run(["bash", "-c", line], env=os.environ | environment, check=False).returncode
+    if code:
+        raise CommandFailed(code)
+
+
+def _leave(number: int, frame: types.FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not break off the clearing up
+    raise SystemExit(128 + number)

@@ -1,0 +1,115 @@
+"""What the public functions of distance and knn share: checking arrays, and finding the backend where the data is."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from analysis.cli import BadInput
+from kernels.contract import Arrays, Block, Operator
+
+METRICS = ("cosine", "l2", "dot", "l1")
+NUMBER = {"l2": 0, "l1": 1, "dot": 2, "cosine": 3}
+"""The metrics as the kernels' compile-time constant METRIC."""
+
+
+def check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise BadInput(f"metric: {metric!r} is not one of {', '.join(METRICS)}")
+
+
+def library(name: str, array: Any) -> str:
+    """The library that `array` is of: "numpy", "torch" or "cupy". Raises BadInput for anything else."""
+    found = "numpy" if isinstance(array, np.ndarray) else type(array).__module__.partition(".")[0]
+    if found not in ("numpy", "torch", "cupy"):
+        raise BadInput(f"{name}: {type(array).__name__} is not an array; give a NumPy, torch or CuPy array")
+    return found
+
+
+def check_pair(x_name: str, x: Any, y_name: str, y: Any) -> None:
+    """Raise BadInput unless x and y are float32, of one or two dimensions, of one width, and in the same place."""
+    for name, array in ((x_name, x), (y_name, y)):
+        library(name, array)
+        if str(array.dtype).removeprefix("torch.") != "float32":
+            raise BadInput(f"{name}: dtype {str(array.dtype).removeprefix('torch.')}, shape {_shape(array)}; convert it to float32")
+        if array.ndim not in (1, 2) or array.shape[-1] == 0:
+            raise BadInput(f"{name}: shape {_shape(array)}; give a vector [D] or rows [N, D] with D of at least 1")
+    if x.shape[-1] != y.shape[-1]:
+        raise BadInput(f"{x_name}: shape {_shape(x)} does not go with {y_name} of shape {_shape(y)}; both need the same D")
+    if _place(x_name, x) != _place(y_name, y):
+        raise BadInput(f"{x_name} is on {_place(x_name, x)} and {y_name} on {_place(y_name, y)}; move one of them")
+
+
+def rows(array: Any) -> Any:
+    """`array` as contiguous rows [N, D]; a vector becomes one row. Copies only what is not contiguous."""
+    array = array.reshape(1, -1) if array.ndim == 1 else array
+    if hasattr(array, "contiguous"):
+        return array.contiguous()
+    return importlib.import_module(type(array).__module__.partition(".")[0]).ascontiguousarray(array)
+
+
+def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | None) -> Arrays:
+    """The operator's outputs from the backend that suits the place of the inputs.
+
+    NumPy arrays go to the numpy backend, CuPy arrays to cupy, torch tensors to triton on an NVIDIA GPU of compute
+    capability 8.0 or newer and to torch otherwise. `block` None takes the tuned block of this GPU, or the default.
+    """
+    array = next(iter(inputs.values()))
+    name = _backend(array)
+    module = importlib.import_module(f"kernels.{operator.name}.{name}_impl")
+    if block is None:
+        from kernels import tuned
+
+        block = tuned.lookup(operator.name, name, problem, _device_name(array), module.SPACE)
+    elif set(block) != set(module.SPACE.axes):
+        raise BadInput(f"block: axes {', '.join(block) or '(none)'}; the {name} backend has {', '.join(module.SPACE.axes)}")
+    return module.run(problem, inputs, block)
+
+
+def _shape(array: Any) -> list[int]:
+    return list(array.shape)
+
+
+def _place(name: str, array: Any) -> str:
+    kind = library(name, array)
+    return f"{kind} {array.device}" if kind != "numpy" else "numpy"
+
+
+def _backend(array: Any) -> str:
+    kind = library("input", array)
+    if kind != "torch" or array.device.type != "cuda":
+        return kind
+    return "triton" if _capability(array.device)[0] >= 8 and importlib.util.find_spec("triton") else "torch"
+
+
+@functools.cache
+def _capability(device: Any) -> tuple[int, int]:
+    import torch
+
+    return torch.cuda.get_device_capability(device)
+
+
+@functools.cache
+def _torch_device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+@functools.cache
+def _cupy_device_name(number: int) -> str:
+    import cupy
+
+    return cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
+
+
+def _device_name(array: Any) -> str:
+    """The GPU's name as the tuned tables have it, or "cpu"."""
+    kind = library("input", array)
+    if kind == "cupy":
+        return _cupy_device_name(array.device.id)
+    return _torch_device_name(array.device) if kind == "torch" and array.device.type == "cuda" else "cpu"

@@ -1,0 +1,207 @@
+"""A measuring job: what a sweep or bench process shares over its points, and the records it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import datetime
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from analysis.config import load
+from analysis.environment import environment, gpu_state, identity, versions
+from analysis.records import Journal, Record, gather, read_journal, read_parquet, write_parquet
+from kernels import roofline, timing
+from kernels.contract import Backend, Block, Problem
+from kernels.device import LIBRARIES, Device, find
+from kernels.plan import Experiment
+from kernels.source import digest, generator_digest
+
+JSON_COLUMNS = ("problem", "block", "versions", "provenance", "ceilings")
+KEY = ("point", "role", "attempt")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that sweep and bench share."""
+    parser.add_argument("--config", required=True, help="the run's config (YAML)")
+    parser.add_argument("--experiment", required=True, help="the experiment's name in the config")
+    parser.add_argument("--device", default="auto", help="planned device: cpu, auto, or a GPU model (default: auto)")
+    parser.add_argument("--journal", required=True, type=Path, help="folder for the journal; what it holds is not measured again")
+    parser.add_argument("--out", required=True, type=Path, help="record file to write (Parquet)")
+    parser.add_argument("--attempt", type=int, default=1, help="measure anew what has no record of this attempt (default: 1)")
+    parser.add_argument("--previous", type=Path, nargs="*", default=[], help="record files of another run: unchanged points are copied from them")
+    parser.add_argument("--cache", type=Path, nargs="*", default=[], help="caches that the compile stage made")
+
+
+class Job:
+    """One process that measures the points of an experiment on the device it found."""
+
+    def __init__(self, options: argparse.Namespace, experiment: Experiment, seed: int) -> None:
+        self.experiment, self.seed, self.attempt = experiment, seed, options.attempt
+        self.device: Device = find(options.device)
+        self.folder, self.out = options.journal, options.out
+        self.journal = Journal(self.folder)
+        self.provenance = environment()
+        self.watch: Any = None  # counts Triton's cache hits on a GPU
+        self.gpu_before = self.gpu()
+        self.wanted: set[str] = set()
+        self.known = {tuple(record[name] for name in KEY): record for record in read_journal(self.folder)}
+        self.previous = {(row["point"], row["role"]): row for path in options.previous for row in rows_of(path)}
+
+    @classmethod
+    def prepared(cls, options: argparse.Namespace, experiment: Experiment, seed: int) -> Job:
+        """A job whose process uses the compile stage's caches, and counts what it finds in them."""
+        from kernels.cross import Watch, adopt
+
+        job = cls(options, experiment, seed)
+        if job.device.kind == "gpu":
+            local = Path(tempfile.mkdtemp(prefix="blockwise-cache-"))
+            atexit.register(shutil.rmtree, local, ignore_errors=True)
+            for shipped in options.cache or [local]:
+                adopt(shipped, local)
+            job.watch = Watch()
+            job.watch.install()
+        return job
+
+    def gpu(self) -> dict[str, Any] | None:
+        return gpu_state() if self.device.kind == "gpu" else None
+
+    @functools.cached_property
+    def clock(self) -> timing.CpuClock | timing.CudaClock:
+        return timing.clock(self.device)
+
+    @functools.cached_property
+    def ceilings(self) -> dict[str, Any]:
+        return roofline.ceilings(self.device, self.clock)
+
+    def point(self, backend: Backend, problem: Problem, block: Block, **more: Any) -> str:
+        """The id of a point: of all that determines its result, and nothing else."""
+        return identity(
+            stage=self.experiment.stage,
+            operator=self.experiment.operator.name,
+            backend=backend.name,
+            problem=problem.fields(),
+            block=block,
+            device=[self.device.kind, self.device.name, self.device.driver],
+            versions=versions(*LIBRARIES.get(backend.name, ("numpy", "torch"))),
+            data=[generator_digest(self.experiment.operator), self.seed],
+            protocol=timing.PROTOCOL,
+            source=digest(backend),
+            samples=self.experiment.samples,
+            **more,
+        )
+
+    def has(self, point: str, role: str) -> bool:
+        """Whether a point is recorded for this attempt or a later one; a point of a previous run is copied on the way."""
+        self.wanted.add(point)
+        if any(key[0] == point and key[1] == role and key[2] >= self.attempt for key in self.known):
+            return True
+        if self.attempt == 1 and (point, role) in self.previous:
+            copied = dict(self.previous[point, role])
+            copied["provenance"] = {**copied["provenance"], "copied": True}
+            self.append({**copied, "attempt": 1})
+            return True
+        return False
+
+    def record(self, point: str, role: str, backend: str, problem: Problem, block: Block, **values: Any) -> None:
+        """Append one record to the journal, complete with device, its state before and after, versions and provenance."""
+        operator = self.experiment.operator
+        cost = operator.cost(problem)
+        limit_ms, limit_by = roofline.limit(cost, self.ceilings)
+        self.append(
+            {
+                "point": point,
+                "role": role,
+                "attempt": self.attempt,
+                "stage": self.experiment.stage,
+                "experiment": self.experiment.name,
+                "operator": operator.name,
+                "backend": backend,
+                "problem": problem.fields(),
+                "block": block,
+                "device": self.device.name,
+                "device_kind": self.device.kind,
+                "limit_ms": limit_ms,
+                "limit_by": limit_by,
+                "bytes": cost.bytes,
+                "operations": cost.operations,
+                "ceilings": self.ceilings,
+                "seed": self.seed,
+                "protocol": timing.PROTOCOL,
+                "includes": timing.INCLUDES[self.device.kind],
+                "versions": versions(*LIBRARIES.get(backend, ("numpy", "torch"))),
+                "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
+                "compile_hits": self.watch.hits if self.watch else 0,
+                "compile_misses": len(self.watch.misses) if self.watch else 0,
+                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "status": "measured",
+                "reason": None,
+                "samples_ms": [],
+                "first_call_ms": None,
+                **values,
+            }
+        )
+
+    def append(self, record: Record) -> None:
+        self.journal.append(record)
+        self.gpu_before = self.gpu()
+        self.known[tuple(record[name] for name in KEY)] = record
+
+    def finish(self) -> None:
+        """Gather the records of the wanted points, of every attempt, into the Parquet file."""
+        self.journal.close()
+        mine = [record for record in read_journal(self.folder) if record["point"] in self.wanted]
+        kept, duplicates = gather(mine, KEY)
+        write_parquet(self.out, with_noise(kept), {"duplicates": duplicates, "experiment": self.experiment.name})
+
+
+def with_noise(rows: Iterable[Record]) -> list[Record]:
+    """Fold each A/A record into the row of the same point: its samples beside, and the relative difference of the medians.
+
+    `noise` then stands on every row of the same backend, problem and attempt, as the floor under which nothing is told apart.
+    """
+    import numpy as np
+
+    rows = list(rows)
+    again = {(row["point"], row["attempt"]): row for row in rows if row["role"] == "aa"}
+    noise: dict[str, float] = {}
+    kept = [row for row in rows if row["role"] != "aa"]
+
+    def group(row: Record) -> str:
+        return json.dumps([row["backend"] if row["stage"] == "sweep" else None, row["problem"], row["attempt"]], sort_keys=True)
+
+    for row in kept:
+        twin = again.get((row["point"], row["attempt"]))
+        row["aa_samples_ms"] = twin["samples_ms"] if twin else []
+        if twin and twin["samples_ms"] and row["samples_ms"]:
+            first, second = float(np.median(row["samples_ms"])), float(np.median(twin["samples_ms"]))
+            noise[group(row)] = abs(first - second) / min(first, second)
+    for row in kept:
+        row["noise"] = noise.get(group(row))
+    return kept
+
+
+def rows_of(path: Path) -> list[Record]:
+    """The records of a Parquet file as they were in the journal."""
+    rows = []
+    for row in read_parquet(path, ("point", "role", "attempt")).to_dict("records"):
+        row.update({name: json.loads(row[name]) for name in JSON_COLUMNS if isinstance(row.get(name), str)})
+        row.update({name: [float(value) for value in row[name]] for name in ("samples_ms", "aa_samples_ms") if row.get(name) is not None})
+        row.pop("noise", None)
+        twin = row.pop("aa_samples_ms", None)
+        rows.append(row)
+        if twin:
+            rows.append({**row, "role": "aa", "samples_ms": twin})
+    return rows
+
+
+def experiment_of(options: argparse.Namespace, stage: str) -> tuple[Experiment, dict[str, Any]]:
+    from kernels import plan
+
+    config = load(options.config)
+    return plan.experiment(config, stage, options.experiment), config

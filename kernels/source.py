@@ -1,0 +1,43 @@
+"""The digest of a backend's source with what it calls, so that editing one kernel invalidates that kernel's points alone."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from pathlib import Path
+
+from analysis.modules import closure
+from kernels.contract import Backend, Operator, standard_normal
+
+_NOT_COMPUTING = {"space.py", "analysis/cli.py", "kernels/contract.py", "kernels/registry.py", "kernels/tuned.py"}
+"""Files that cannot change what a backend computes or how fast: a block is part of a point's identity by itself."""
+
+
+def digest(backend: Backend) -> str:
+    """A digest (16 hex digits) of the backend's module and the project's modules that it imports, directly or not.
+
+    Comments, formatting and docstrings do not count.
+    """
+    assert backend.module.__file__ is not None
+    files = closure(Path(backend.module.__file__), skip=_NOT_COMPUTING)
+    return _hash("\n".join(_normal(path.read_text(encoding="utf-8")) for path in files))
+
+
+def generator_digest(operator: Operator) -> str:
+    """A digest of the function that makes an operator's inputs."""
+    return _hash(_normal(textwrap.dedent(inspect.getsource(operator.inputs or standard_normal))))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _normal(source: str) -> str:
+    """The source's syntax tree as text, without docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree)

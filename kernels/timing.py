@@ -1,0 +1,120 @@
+"""How anything is timed: CUDA events or a monotonic clock around one call, cold caches, warm-up and first call apart.
+
+The protocol, whose version is part of a point's identity: the first call (compilation, allocation, loading) is timed by
+itself; warm-up calls follow; then samples, each of one call with the last-level cache flushed before it. Nothing is
+subtracted. On a GPU the interval is device time between two events on the current stream; on a CPU it is wall time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernels.device import Device
+
+PROTOCOL = 1
+WARMUP = 3
+INCLUDES = {
+    "gpu": "device time of one call between CUDA events, outputs allocated inside, L2 flushed before; no transfers, no compilation",
+    "cpu": "wall time of one call, outputs allocated inside, caches flushed before; no compilation",
+}
+_FLUSH_BYTES_GPU = 256 << 20  # several times the largest L2 at hand (H200: 60 MB)
+_LAST_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+
+Call = Callable[[], Any]
+
+
+def _last_level_bytes() -> int:
+    """The size of the CPU's last-level cache; 64 MiB where the system does not say."""
+    try:
+        return int(_LAST_LEVEL.read_text().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 64 << 20
+
+
+class CpuClock:
+    """Times one call by the monotonic clock, after a pass over a buffer twice as large as the last-level cache."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._buffer = np.zeros(2 * _last_level_bytes() // 8)
+
+    def flush(self) -> None:
+        self._buffer += 1.0
+
+    def time_ms(self, call: Call, flush: bool = True) -> float:
+        if flush:
+            self.flush()
+        start = time.perf_counter_ns()
+        call()
+        return (time.perf_counter_ns() - start) / 1e6
+
+
+class CudaClock:
+    """Times one call by CUDA events on torch's current stream, which is CuPy's default stream as well."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self._buffer = torch.zeros(_FLUSH_BYTES_GPU // 4, dtype=torch.int32, device="cuda")
+
+    def flush(self) -> None:
+        self._buffer.add_(1)
+
+    def time_ms(self, call: Call, flush: bool = True) -> float:
+        if flush:
+            self.flush()
+        start, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+
+
+def clock(device: Device) -> CpuClock | CudaClock:
+    return CudaClock() if device.kind == "gpu" else CpuClock()
+
+
+@dataclass
+class Timed:
+    """The samples of one call in milliseconds, and its first call's wall time (compilation included)."""
+
+    samples_ms: list[float] = field(default_factory=list)
+    first_call_ms: float = 0.0
+
+
+def first_call_ms(call: Call, device: Device) -> float:
+    """Wall time in milliseconds of a first call to its completion on the device."""
+    start = time.perf_counter_ns()
+    call()
+    if device.kind == "gpu":
+        import torch
+
+        torch.cuda.synchronize()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def measure(calls: Sequence[Call], device: Device, on: CpuClock | CudaClock, samples: int, seed: int) -> list[Timed]:
+    """Time several calls against each other: rounds of one sample each, in an order drawn anew for every round.
+
+    Interleaving lets a drift of clocks or temperature fall on all of them alike.
+    """
+    results = [Timed() for _ in calls]
+    for call, timed in zip(calls, results, strict=True):
+        timed.first_call_ms = first_call_ms(call, device)
+        for _ in range(WARMUP):
+            on.time_ms(call)
+    rng = random.Random(seed)
+    order = list(range(len(calls)))
+    for _ in range(samples):
+        rng.shuffle(order)
+        for index in order:
+            results[index].samples_ms.append(on.time_ms(calls[index]))
+    return results

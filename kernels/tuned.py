@@ -1,0 +1,74 @@
+"""Tuned tables: which block a backend uses for a problem on a GPU, by what was measured there.
+
+A table is `kernels/tuned/<GPU>.json` (shipped, promoted from a sealed run) or any file that the tune stage wrote:
+`{"schema": 1, "device": name, "entries": [{"operator", "backend", "problem", "block", "median_ms", "default_ms", ...}]}`.
+A block can make an operator slower, never wrong: it is used only if the backend's space calls it valid for the problem.
+Where a device or operator has no entry, or none that is valid, the space's default is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.cli import BadInput
+from kernels.contract import Block, Problem, Space
+
+SCHEMA = 1
+FOLDER = Path(__file__).parent / "tuned"
+
+
+def file_name(device: str) -> str:
+    """The table's file name for a device: "NVIDIA H200" gives NVIDIA_H200.json."""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", device).strip("_") + ".json"
+
+
+@functools.cache
+def read(path: Path) -> dict[str, Any]:
+    """A tuned table; one without entries where there is no file. Raises BadInput for another schema or bad blocks."""
+    if not path.is_file():
+        return {"device": None, "entries": []}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        schema, entries = table["schema"], table["entries"]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{path}: not a tuned table; make it again with the tune stage, or remove it") from None
+    if schema != SCHEMA:
+        raise BadInput(f"{path}: schema {schema!r}, and this version reads {SCHEMA}; make it again with the tune stage")
+    for entry in entries:
+        for axis, value in entry["block"].items():
+            if not isinstance(value, int) or value < 1:
+                raise BadInput(f"{path}: {entry['operator']} {entry['backend']}: {axis} is {value!r}, not a positive whole number")
+    return table
+
+
+def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """How far apart two problems are: differing modes weigh most, sizes by the logarithm of their ratio."""
+    total = 0.0
+    for name in a.keys() | b.keys():
+        x, y = a.get(name), b.get(name)
+        if isinstance(x, int | float) and isinstance(y, int | float) and x > 0 and y > 0:
+            total += abs(math.log2(x / y))
+        elif x != y:
+            total += 1000.0
+    return total
+
+
+def lookup(operator: str, backend: str, problem: Problem, device: str, space: Space, tables: Sequence[Path] = ()) -> Block:
+    """The block for `problem`: of the nearest problem tuned on `device` whose block is valid here, else the default.
+
+    `tables` are tuned tables to look in before the shipped one of the device.
+    """
+    for path in [*tables, FOLDER / file_name(device)]:
+        table = read(path)
+        entries = [entry for entry in table["entries"] if (entry["operator"], entry["backend"]) == (operator, backend)]
+        for entry in sorted(entries, key=lambda entry: distance(entry["problem"], problem.fields())):
+            block = dict(entry["block"])
+            if table["device"] == device and set(block) == set(space.axes) and space.rule(problem, block) is None:
+                return block
+    return dict(space.default)

@@ -1,0 +1,108 @@
+"""Validate stage: each variant of a backend against the float64 oracle, on problems that are awkward on purpose.
+
+    python -m kernels.validate --config config/smoke.yaml --operator knn --backend triton --device cpu --out knn.triton.cpu.parquet
+
+Natively every block configuration is run on every awkward problem. Where there is no GPU, Triton kernels run in Triton's
+interpreter: the default configuration on every problem, the others on a few each (it is thousands of times slower, finds
+no races and checks no bounds). Each run is alone, with fresh inputs, against memory poisoned with NaN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from analysis.cli import BadInput, run
+from analysis.config import load
+from analysis.environment import environment, identity, versions
+from analysis.records import write_parquet
+from kernels import plan, registry
+from kernels.arrays import place, poisoned, to_numpy
+from kernels.contract import Backend, Block, Operator, Problem, Space, Verdict
+from kernels.device import LIBRARIES, Device, find
+from kernels.source import digest
+
+
+def check(operator: Operator, backend: Backend, problem: Problem, block: Block, device: Device, seed: int) -> Verdict:
+    """Run one variant on fresh inputs and compare it with the oracle; an exception is a failed comparison."""
+    inputs = operator.make_inputs(problem, seed)
+    expected = operator.oracle(problem, inputs)
+    try:
+        placed = place(inputs, operator.shapes(problem), backend.arrays, device.kind)
+        with poisoned(backend.arrays):
+            outputs = to_numpy(backend.run(problem, placed, block))
+    except Exception as error:  # whatever a kernel dies of is the finding
+        return Verdict(False, float("inf"), f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    return operator.compare(problem, inputs, outputs, expected)
+
+
+def cases(operator: Operator, space: Space, thorough: bool) -> Iterator[tuple[Problem, Block]]:
+    """The (problem, block) pairs to check: all of them, or the default block on all and every other block on one in turn."""
+    problems = list(operator.awkward)
+    for index, problem in enumerate(problems):
+        valid = [block for block, reason in space.blocks(problem) if reason is None]
+        default = dict(space.default)
+        if default not in valid and space.rule(problem, default) is None:
+            valid.append(default)
+        for number, block in enumerate(valid):
+            if thorough or block == default or number % len(problems) == index:
+                yield problem, block
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="the run's config (YAML)")
+    parser.add_argument("--operator", required=True, help="operator, such as knn")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--backend", help="one of the operator's backends, such as triton")
+    which.add_argument("--impl", help="a function of yours instead, as path/to/file.py:function")
+    parser.add_argument("--device", default="auto", help="cpu, auto, or a GPU model (default: auto)")
+    parser.add_argument("--out", type=Path, help="record file to write (Parquet); without it only the verdict is printed")
+    options = parser.parse_args()
+
+    device = find(options.device)
+    if device.kind == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported; nothing else looks at it
+    config = load(options.config)
+    operator = registry.operator(options.operator, config.get("operators", ()))
+    backend = registry.outside(operator, options.impl) if options.impl else registry.backend(operator, options.backend)
+    native = options.impl is not None or ("cuda" if device.kind == "gpu" else "cpu") in backend.devices
+    if not native and (backend.arrays == "cupy" or device.kind == "gpu"):
+        raise BadInput(f"{operator.name} {backend.name}: cannot run on {device.name}; it runs on {', '.join(backend.devices)}")
+
+    base = {
+        "operator": operator.name,
+        "backend": backend.name,
+        "mode": "native" if native else "interpreter",
+        "device": device.name,
+        "device_kind": device.kind,
+        "seed": config["seed"],
+        "versions": versions(*LIBRARIES.get(backend.name, ("numpy", "torch"))),
+        "provenance": environment(),
+    }
+    rows: list[dict[str, Any]] = []
+    source = digest(backend)
+    for problem, block in tqdm(list(cases(operator, plan.space(config, operator, backend), native)), desc=f"validate {operator.name} {backend.name}"):
+        verdict = check(operator, backend, problem, block, device, config["seed"] + len(rows))
+        point = identity(stage="validate", **{**base, "provenance": None}, problem=problem.fields(), block=block, source=source)
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        outcome = {"ok": verdict.ok, "error": verdict.error, "message": verdict.message, "started": started}
+        rows.append({**base, "point": point, "problem": problem.fields(), "block": block, **outcome})
+    wrong = [row for row in rows if not row["ok"]]
+    if options.out:
+        write_parquet(options.out if not wrong else options.out.with_suffix(".failed.parquet"), rows)
+    for row in wrong[:5]:
+        print(f"wrong: {row['operator']} {row['backend']} {row['problem']} {row['block']}: {row['message']}", file=sys.stderr)
+    print(f"{operator.name} {backend.name} ({base['mode']}): {len(rows) - len(wrong)} of {len(rows)} right")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    run(main)

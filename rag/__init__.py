@@ -1,0 +1,1 @@
+"""A RAG service on this project's nearest neighbours, and the experiments that measure it under load."""

@@ -1,0 +1,105 @@
+"""Text generation with `transformers` in this process: greedy, batched, a fixed number of new tokens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
+
+from rag import models
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A continuation, and how many tokens went in (the prompt) and came out."""
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+
+
+class Generator(Protocol):
+    """What answers prompts. `weights` is "random" or "pretrained": random weights cost the time of real ones and say nothing."""
+
+    name: str
+    weights: str
+
+    def generate(self, prompts: Sequence[str]) -> list[Generated]: ...
+
+
+class Transformers:
+    """A causal language model on a device. Safe to call from several threads.
+
+    Every answer has exactly `new_tokens` tokens, so that requests cost alike whatever the weights say. A prompt longer than
+    `prompt_tokens` loses its beginning. `settings` with `architecture: opt` build that architecture, at the config's sizes,
+    with random weights from `seed` and MiniLM's tokenizer (no generation tokenizer comes without a download).
+    """
+
+    def __init__(self, settings: Mapping[str, Any], seed: int, device: str, where: str) -> None:
+        self.device, self.new_tokens = device, settings["new_tokens"]
+        dtype = getattr(torch, settings["dtype"])
+        self.weights = "random" if "architecture" in settings else "pretrained"
+        if self.weights == "random":
+            self.name = f"opt-{settings['layers']}x{settings['hidden']}"
+            self.tokenizer = models.load(AutoTokenizer, models.locate("minilm", where), where)
+            self.model: Any = _opt(settings, self.tokenizer, seed)
+        else:
+            self.name = settings["model"]
+            folder = models.locate(self.name, where)
+            self.tokenizer = models.load(AutoTokenizer, folder, where)
+            self.model = models.load(AutoModelForCausalLM, folder, where)
+            self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
+        self.model = self.model.eval().to(device=device, dtype=dtype)
+        self.tokenizer.padding_side = self.tokenizer.truncation_side = "left"  # a continuation follows the prompt's last token
+        self.prompt_tokens = min(settings["prompt_tokens"], self.model.config.max_position_embeddings - self.new_tokens)
+        self._tokenizing = threading.Lock()  # a fast tokenizer's padding and truncation are state
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[str]) -> list[Generated]:
+        """The continuations of `prompts`; in float32 each is the one that its prompt gets alone."""
+        with self._tokenizing:
+            tokens = self.tokenizer(
+                list(prompts),
+                padding=True,
+                truncation=True,
+                max_length=self.prompt_tokens,
+                return_tensors="pt",
+                return_token_type_ids=False,
+            )
+        tokens = tokens.to(self.device)
+        out = self.model.generate(
+            **tokens,
+            do_sample=False,
+            num_beams=1,
+            min_new_tokens=self.new_tokens,
+            max_new_tokens=self.new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        new = out[:, tokens["input_ids"].shape[1] :]
+        with self._tokenizing:
+            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        sizes = tokens["attention_mask"].sum(1).tolist()
+        return [Generated(text, size, new.shape[1]) for text, size in zip(texts, sizes, strict=True)]
+
+
+def _opt(settings: Mapping[str, Any], tokenizer: Any, seed: int) -> OPTForCausalLM:
+    """OPT (arXiv:2205.01068) at the sizes of `settings`, its weights drawn by `seed` without touching the global generator."""
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings["hidden"],
+        word_embed_proj_dim=settings["hidden"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=settings["heads"],
+        ffn_dim=4 * settings["hidden"],
+        max_position_embeddings=settings["prompt_tokens"] + settings["new_tokens"],
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return OPTForCausalLM(config)

@@ -1,0 +1,29 @@
+"""Exact nearest neighbours of queries among a corpus's embeddings, by this project's kernels."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Index:
+    """Vectors (number, dimension) on the device where they are searched."""
+
+    def __init__(self, vectors: torch.Tensor) -> None:
+        if vectors.ndim != 2 or not len(vectors):
+            raise ValueError(f"an index needs vectors of shape (number ≥ 1, dimension), not {tuple(vectors.shape)}")
+        self.vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: torch.Tensor, k: int) -> list[list[int]]:
+        """For each query the row numbers of the k vectors with the largest dot product, the largest first.
+
+        A k above the number of vectors gives them all. Raises ValueError for k < 1.
+        """
+        from kernels.knn import knn
+
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        _, ids = knn(queries, self.vectors, min(k, len(self)), metric="dot")
+        return ids.tolist()

@@ -1,0 +1,215 @@
+"""Every figure, drawn from made-up records: what is plotted is what the records give."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.cli import BadInput
+from analysis.figures import blocks, latency, scaling, speedup, throughput
+from analysis.records import write_parquet
+from analysis.style import save
+from tests.analysis import synthetic
+
+SPEEDUP, SCALING, SWEEP, RAG = (
+    *("bench/distance_speedup.cpu.parquet", "bench/knn_scaling.cpu.parquet"),
+    *("sweep/knn.cpu.parquet", "rag/batching.parquet"),
+)
+
+
+def lines(axis: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """x and y of every labelled series of error bars."""
+    return {bars.get_label(): (bars.lines[0].get_xdata(), bars.lines[0].get_ydata()) for bars in axis.containers}
+
+
+def head(figure: Any) -> str:
+    return figure._suptitle.get_text()
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    write_parquet(folder / "records.parquet", rows)
+    return folder / "records.parquet"
+
+
+@pytest.fixture(autouse=True)
+def drawable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+
+
+def test_speedups_are_ratios_of_the_medians(written: Path):
+    figure = speedup.draw(written / SPEEDUP)
+    assert [axis.get_title() for axis in figure.axes] == ["L2", "L1 (Manhattan)"]
+    for axis in figure.axes:
+        x, y = lines(axis)["torch"]
+        assert x.tolist() == [1, 8, 64, 512, 4096, 32768]
+        assert y == pytest.approx([2.0] * 6)
+        assert lines(axis)["triton"][1] == pytest.approx([8 * (1 + d / 4096) for d in x])
+        assert "numpy" not in lines(axis)
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+        assert axis.get_ylabel() == "speed over NumPy"
+
+
+def test_the_head_names_device_problem_samples_and_interval(written: Path):
+    text = head(speedup.draw(written / SPEEDUP))
+    for part in (synthetic.CPU, "n=1000", "31 samples", "95 % bootstrap interval"):
+        assert part in text
+
+
+def test_problems_without_a_baseline_are_left_out_and_counted(tmp_path: Path):
+    rows = [row for row in synthetic.speedups() if not (row["backend"] == "numpy" and '"d": 8,' not in row["problem"] and "32768" in row["problem"])]
+    figure = speedup.draw(written(tmp_path, rows))
+    assert "4 points without a numpy time left out" in head(figure)
+    assert max(lines(figure.axes[0])["torch"][0]) == 4096
+
+
+def test_without_any_baseline_the_figure_says_so(tmp_path: Path):
+    rows = [row for row in synthetic.speedups() if row["backend"] != "numpy"]
+    (axis,) = speedup.draw(written(tmp_path, rows)).axes
+    assert "No speed-up" in axis.texts[0].get_text()
+
+
+def test_one_point_alone_is_drawn(tmp_path: Path):
+    rows = [row for row in synthetic.scalings() if '"n": 1000,' in row["problem"]]
+    figure = scaling.draw(written(tmp_path, rows))
+    assert lines(figure.axes[0])["torch"][1] == pytest.approx([0.2])
+    save(figure, tmp_path / "one")
+    assert (tmp_path / "one.png").stat().st_size > 5000
+
+
+def test_scaling_plots_medians_and_the_limit(written: Path):
+    (axis,) = scaling.draw(written / SCALING).axes
+    n = [1e3, 1e4, 1e5, 1e6]
+    assert lines(axis)["torch"][1] == pytest.approx([0.05 + 1.5e-4 * each for each in n])
+    assert set(lines(axis)) == {"numpy", "torch", "faiss"}
+    limit = next(line for line in axis.lines if line.get_linewidth() > 2)
+    assert limit.get_ydata() == pytest.approx([3e-5 * each for each in n])
+
+
+def test_a_field_that_is_no_number_is_refused(written: Path):
+    with pytest.raises(BadInput, match="--against metric: not a positive number"):
+        scaling.draw(written / SCALING, against="metric")
+
+
+@pytest.mark.parametrize("draw", [speedup.draw, scaling.draw, blocks.draw], ids=["speedup", "scaling", "blocks"])
+def test_two_gpus_share_no_figure(draw: Any, tmp_path: Path):
+    rows = [row | {"device": f"GPU {number % 2}", "device_kind": "gpu"} for number, row in enumerate(synthetic.scalings())]
+    with pytest.raises(BadInput, match=r"records of 2 devices \(GPU 0, GPU 1\)"):
+        draw(written(tmp_path, rows))
+
+
+def test_a_gpu_beside_the_processor_of_its_host_is_one_machine(tmp_path: Path):
+    rows = [row | ({} if row["backend"] == "numpy" else {"device": synthetic.GPU, "device_kind": "gpu"}) for row in synthetic.scalings()]
+    assert f"{synthetic.GPU} and {synthetic.CPU}" in head(scaling.draw(written(tmp_path, rows)))
+
+
+def test_the_latest_attempt_counts(tmp_path: Path):
+    first = [row for row in synthetic.scalings() if row["backend"] == "torch"]
+    again = [row | {"attempt": 2, "samples_ms": [2 * value for value in row["samples_ms"]]} for row in first]
+    (axis,) = scaling.draw(written(tmp_path, [*again, *first])).axes
+    assert lines(axis)["torch"][1] == pytest.approx([2 * (0.05 + 1.5e-4 * n) for n in (1e3, 1e4, 1e5, 1e6)])
+
+
+def test_cells_are_the_best_medians_over_the_other_axes(written: Path):
+    figure = blocks.draw(written / SWEEP)
+    axis = next(axis for axis in figure.axes if axis.get_title() == "triton")
+    cells = {text.get_position(): text.get_text() for text in axis.texts}
+    assert cells[2, 2] == "0.500"  # BLOCK_Q 64, BLOCK_N 128, the better of two num_warps
+    assert cells[0, 0] == "C"
+    assert cells[3, 3] == "S"
+    outlines = [patch for patch in axis.patches if not patch.get_fill()]
+    assert [(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in outlines] == [(2, 2)]
+    assert "32 measured, 2 failed, 2 pruned" in head(figure)
+
+
+def test_a_space_of_one_axis_is_a_row(written: Path):
+    axis = next(axis for axis in blocks.draw(written / SWEEP).axes if axis.get_title() == "torch")
+    assert axis.get_xlabel() == "ROWS"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["256", "512", "1024", "2048"]
+    assert not axis.get_yticks().size
+
+
+def test_a_backend_of_which_nothing_was_measured_is_hatched(tmp_path: Path):
+    rows = [row | ({"status": "failed", "reason": "launch failed", "samples_ms": []} if row["backend"] == "torch" else {}) for row in synthetic.sweeps()]
+    figure = blocks.draw(written(tmp_path, rows))
+    axis = next(axis for axis in figure.axes if axis.get_title() == "torch")
+    assert len([patch for patch in axis.patches if patch.get_hatch()]) == 4
+
+
+@pytest.mark.parametrize(
+    ("reason", "letter"),
+    [
+        ("shared memory 1 B over the limit", "S"),
+        ("255 registers and 8 B of spills", "R"),
+        ("OutOfMemoryError: CUDA out of memory", "M"),
+        ("CompilationError: at 3:1", "C"),
+        ("error 3.1 tolerances from the oracle", "W"),
+        (None, "V"),
+    ],
+)
+def test_reasons_have_classes(reason: str | None, letter: str):
+    assert blocks.reason_class(reason)[0] == letter
+
+
+def test_latency_curves_end_at_the_share_that_was_answered(written: Path):
+    rows = synthetic.requests()
+    figure = latency.draw(written / RAG, slo_ms=500)
+    assert [axis.get_title() for axis in figure.axes] == [f"{rate} requests/s offered" for rate in (2, 8, 32)]
+    mine = [row for row in rows if row["arm"] == "baseline" and row["rate"] == 32]
+    share = sum(row["status"] == "ok" for row in mine) / len(mine)
+    assert share < 0.5
+    steps = [line for line in figure.axes[2].lines if line.get_drawstyle() == "steps-post"]
+    assert min(max(line.get_ydata()) for line in steps) == pytest.approx(share)
+    longest = max((row["end_s"] - row["scheduled_s"]) * 1000 for row in mine if row["status"] == "ok")
+    assert max(steps[0].get_xdata()) == pytest.approx(longest)
+    lost = sum(row["status"] == "rejected" for row in rows)
+    assert f"{lost} rejected" in head(figure)
+    assert "random weights" in head(figure)
+
+
+def test_throughput_is_answers_over_the_seconds_of_the_load(written: Path):
+    figure = throughput.draw(written / RAG, slo_ms=500)
+    rows = [row for row in synthetic.requests() if row["arm"] == "batched" and row["rate"] == 32]
+    expected = []
+    for repeat in (0, 1):
+        mine = [row for row in rows if row["repeat"] == repeat]
+        seconds = max(max(row["end_s"] for row in mine) - min(row["scheduled_s"] for row in mine), len(mine) / 32)
+        expected.append(sum(row["status"] == "ok" for row in mine) / seconds)
+    assert lines(figure.axes[0])["batched"][1][-1] == pytest.approx(np.mean(expected))
+    good, every = (lines(axis)["baseline"][1] for axis in reversed(figure.axes))
+    assert (good <= every).all()
+    assert good[-1] < every[-1]
+
+
+def test_files_are_the_same_bytes_for_the_same_records(written: Path, tmp_path: Path):
+    for stem in ("first", "second"):
+        save(blocks.draw(written / SWEEP), tmp_path / stem)
+    for ending in ("pdf", "png"):
+        assert (tmp_path / f"first.{ending}").read_bytes() == (tmp_path / f"second.{ending}").read_bytes()
+    assert b"CreationDate" not in (tmp_path / "first.pdf").read_bytes()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 torn"], ids=["missing", "corrupt"])
+def test_bad_records_are_one_line_and_status_2(content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any):
+    path = tmp_path / "knn.cpu.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["blocks", str(path), "--out", str(tmp_path / "figure")])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("analysis.figures.blocks", run_name="__main__", alter_sys=False)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert not (tmp_path / "figure.pdf").exists()
+
+
+def test_records_of_which_nothing_was_measured_are_refused(tmp_path: Path):
+    rows = [row | {"status": "failed", "samples_ms": []} for row in synthetic.scalings()]
+    with pytest.raises(BadInput, match="none of its 12 points was measured"):
+        scaling.draw(written(tmp_path, rows))

@@ -1,0 +1,41 @@
+"""Runs Snakemake with the cluster profile on a small Snakefile in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROFILE = ROOT / "cluster" / "profile.v9+.yaml"
+
+
+def project(folder: Path, snakefile: str) -> Path:
+    """A repository in small: the real profile, two configs and `snakefile`."""
+    (folder / "cluster").mkdir()
+    shutil.copy(PROFILE, folder / "cluster")
+    (folder / "config").mkdir()
+    for name in ("paper", "smoke"):
+        (folder / "config" / f"{name}.yaml").write_text(f"word: {name}\n")
+    (folder / "Snakefile").write_text(snakefile)
+    return folder
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--profile", "cluster", "--seconds-between-status-checks", "1", *arguments]
+
+
+def drive(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Snakemake's exit status and all it said, in `stdout`."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.run(command(*arguments), cwd=folder, env=os.environ | variables, text=True, check=False, timeout=300, **streams)
+
+
+def message(output: str, rule: str) -> list[str]:
+    """The message of `rule`'s error: its first line, then the log's last lines."""
+    lines = output.partition(f"Error in rule {rule}:\n")[2].splitlines()
+    assert lines, f"no error of rule {rule} in:\n{output}"
+    first = lines[0].strip().removeprefix("message: ")
+    return [first, *(line.strip().removeprefix("| ") for line in lines[1:] if line.startswith("    | "))]

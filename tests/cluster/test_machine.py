@@ -1,0 +1,44 @@
+"""Cores and GPUs of one machine, handed out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from snakemake_executor_plugin_submitit.machine import Machine, listed, this_machine
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=40))
+def test_no_gpu_is_held_twice_and_no_core_is_lost(steps):
+    machine, held = Machine(cores=4, gpus=["0", "1", "MIG-a"]), []
+    for cores, gpus, give_back in steps:
+        if give_back and held:
+            machine.give_back(held.pop(0))
+        elif share := machine.take(cores, gpus):
+            held.append(share)
+        out = [gpu for share in held for gpu in share.gpus]
+        assert len(out) == len(set(out))
+        assert sum(share.cores for share in held) <= 4
+    for share in held:
+        machine.give_back(share)
+    assert machine.take(4, 3) is not None
+
+
+def test_more_cores_than_there_are_means_all():
+    share = Machine(cores=2, gpus=[]).take(16, 0)
+    assert share is not None and share.cores == 2
+
+
+LISTING = """GPU 0: NVIDIA H200 (UUID: GPU-1111)
+  MIG 1g.18gb     Device  0: (UUID: MIG-aaaa)
+  MIG 1g.18gb     Device  1: (UUID: MIG-bbbb)
+GPU 1: NVIDIA H200 (UUID: GPU-2222)
+"""
+
+
+def test_mig_slices_are_handed_out_by_uuid_and_whole_gpus_by_index():
+    assert listed(LISTING) == ["MIG-aaaa", "MIG-bbbb", "1"]
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [("", ()), ("-1", ()), ("2,3", ("2", "3")), ("GPU-1111", ("GPU-1111",))])
+def test_auto_keeps_to_cuda_visible_devices(monkeypatch, visible, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert this_machine(0, "auto").gpus == gpus

@@ -1,0 +1,37 @@
+"""bench: tuned kernels against peers, on the same data in the same job."""
+
+
+rule bench:
+    """Measure an experiment's tuned backends and peers against each other on one device; resumes from its journal."""
+    input:
+        code=code("kernels.bench"),
+        operator=lambda w: operator_code(named("bench", w.experiment).operator.name),
+        validated=lambda w: validated(named("bench", w.experiment), w.device),
+        caches=lambda w: caches(named("bench", w.experiment), w.device),
+        tuned=lambda w: tuned(named("bench", w.experiment), w.device),
+        again=lambda w: again_input("bench", w.experiment),
+    output:
+        f"{RUN.folder}/bench/{{experiment}}.{{device}}.parquet",
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("bench", w.experiment),
+        journal=lambda w: RUN.folder / "bench" / "journal" / f"{w.experiment}.{w.device}",
+        attempt=lambda w: attempt("bench", w.experiment),
+        tuned=lambda w, input: options("--tuned", input.tuned),
+        cache=lambda w, input: options("--cache", input.caches),
+        previous=lambda w: options("--previous", previous("bench", f"{w.experiment}.{w.device}.parquet")),
+    log:
+        f"{RUN.folder}/logs/bench/{{experiment}}.{{device}}.log",
+    conda:
+        "../envs/blockwise.yaml"
+    threads: measuring_threads()
+    resources:
+        mem_mb=lambda w: memory_mb("bench", w.experiment),
+        runtime=60,
+        gpu=lambda w: resources_of(w.device).get("gpu", 0),
+        gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
+        slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+    shell:
+        "python -m kernels.bench --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
+        " --journal {params.journal} --out {output} --attempt {params.attempt} {params.tuned} {params.cache}"
+        " {params.previous} 2>&1 | tee {log}"

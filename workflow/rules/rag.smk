@@ -1,0 +1,31 @@
+"""rag: the services of an experiment under the same offered load."""
+
+
+rule rag:
+    """Measure every arm of a RAG experiment at every offered rate; resumes from its journal."""
+    input:
+        code=code("rag.experiment"),
+        retrieval=operator_code("knn"),
+        again=lambda w: again_input("rag", w.experiment),
+    output:
+        f"{RUN.folder}/rag/{{experiment}}.parquet",
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("rag", w.experiment),
+        journal=lambda w: RUN.folder / "rag" / "journal" / w.experiment,
+        attempt=lambda w: attempt("rag", w.experiment),
+        previous=lambda w: options("--from", previous("rag", f"{w.experiment}.parquet")),
+    log:
+        f"{RUN.folder}/logs/rag/{{experiment}}.log",
+    conda:
+        "../envs/blockwise.yaml"
+    threads: measuring_threads()
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=resources_of(RUN.devices[0]).get("gpu", 0),
+        gpu_model=resources_of(RUN.devices[0]).get("gpu_model", ""),
+        slurm_partition=resources_of(RUN.devices[0]).get("slurm_partition", ""),
+    shell:
+        "python -m rag.experiment --config {params.config} --name {wildcards.experiment} --out {output}"
+        " --journal {params.journal} --attempt {params.attempt} {params.previous} 2>&1 | tee {log}"

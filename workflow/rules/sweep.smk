@@ -1,0 +1,53 @@
+"""sweep and tune: every block configuration on a device, and the fastest of each problem."""
+
+
+rule sweep:
+    """Measure every block configuration of an experiment on one device; resumes from its journal."""
+    input:
+        code=code("kernels.sweep"),
+        operator=lambda w: operator_code(named("sweep", w.experiment).operator.name),
+        validated=lambda w: validated(named("sweep", w.experiment), w.device),
+        compiled=lambda w: compiled(named("sweep", w.experiment), w.device),
+        caches=lambda w: caches(named("sweep", w.experiment), w.device),
+        again=lambda w: again_input("sweep", w.experiment),
+    output:
+        f"{RUN.folder}/sweep/{{experiment}}.{{device}}.parquet",
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("sweep", w.experiment),
+        journal=lambda w: RUN.folder / "sweep" / "journal" / f"{w.experiment}.{w.device}",
+        attempt=lambda w: attempt("sweep", w.experiment),
+        compiled=lambda w, input: options("--compiled", input.compiled),
+        cache=lambda w, input: options("--cache", input.caches),
+        previous=lambda w: options("--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")),
+    log:
+        f"{RUN.folder}/logs/sweep/{{experiment}}.{{device}}.log",
+    conda:
+        "../envs/blockwise.yaml"
+    threads: measuring_threads()
+    resources:
+        mem_mb=lambda w: memory_mb("sweep", w.experiment),
+        runtime=60,
+        gpu=lambda w: resources_of(w.device).get("gpu", 0),
+        gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
+        slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+    shell:
+        "python -m kernels.sweep --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
+        " --journal {params.journal} --out {output} --attempt {params.attempt} {params.compiled} {params.cache}"
+        " {params.previous} 2>&1 | tee {log}"
+
+
+rule tune:
+    """Derive the tuned table of a sweep: the block that is surely faster than the default, or the default."""
+    input:
+        code=code("kernels.tune"),
+        records=f"{RUN.folder}/sweep/{{experiment}}.{{device}}.parquet",
+    output:
+        f"{RUN.folder}/tune/{{experiment}}.{{device}}.json",
+    log:
+        f"{RUN.folder}/logs/tune/{{experiment}}.{{device}}.log",
+    conda:
+        "../envs/blockwise.yaml"
+    localrule: True
+    shell:
+        "python -m kernels.tune {input.records} --out {output} 2>&1 | tee {log}"
