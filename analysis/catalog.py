@@ -6,7 +6,7 @@ the question that the figure or table answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,16 +68,12 @@ def figures(config: Mapping[str, Any], devices: Sequence[str]) -> list[Item]:
     return items
 
 
-def tables(config: Mapping[str, Any], devices: Sequence[str], backends: Mapping[str, Sequence[str]]) -> list[Item]:
-    """The tables of a run on planned `devices`; `backends` names those of each operator, which only its folder knows.
-
-    An operator without backends there has no validation records.
-    """
+def tables(config: Mapping[str, Any], devices: Sequence[str], validated_on: Callable[[str, str], Sequence[str]]) -> list[Item]:
+    """The tables of a run on planned `devices`; `validated_on(operator, device)` names the backends that are validated there."""
     architectures = config.get("architectures", [])
     compiled = tuple(f"compile/{operator}.{architecture}.parquet" for operator in operators(config) for architecture in architectures)
-    checked = (config.get("validate") or {}).get("operators", [])
-    pairs = [(operator, backend) for operator in checked for backend in backends.get(operator, [])]
-    validated = tuple(f"validate/{operator}.{backend}.{device}.parquet" for operator, backend in pairs for device in devices)
+    places = [(operator, device) for operator in operators(config) for device in devices]
+    validated = tuple(f"validate/{operator}.{backend}.{device}.parquet" for operator, device in places for backend in validated_on(operator, device))
     items = []
     if compiled:
         items.append(Item("table", "compile", "compile", "compile", "Compiled variants", compiled))

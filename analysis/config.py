@@ -65,5 +65,5 @@ def sealed(folder: Path) -> bool:
 
 def devices_of(folder: Path) -> tuple[str, ...]:
     """The planned devices of a run that was measured, from the names of its record files (`<experiment>.<device>.parquet`)."""
-    names = {path.name.split(".")[-2] for stage in ("sweep", "bench", "validate") for path in (folder / stage).glob("*.parquet")}
-    return tuple(sorted(names))
+    files = [path for stage in ("sweep", "bench", "validate") for path in (folder / stage).glob("*.parquet")]
+    return tuple(sorted({path.stem.split(".")[-1] for path in files if not path.stem.endswith(".failed")}))

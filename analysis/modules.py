@@ -49,5 +49,13 @@ def _imports(path: Path) -> list[Path]:
     return [file for file in found if file]
 
 
+def imported(path: Path) -> set[str]:
+    """Top-level names of the modules, whoever's, that the file `path` imports by absolute names, in functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
 def _file(path: Path) -> Path | None:
     return next((file.resolve() for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

@@ -37,9 +37,13 @@ class Journal:
             now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
             path = self.folder / f"{now}-{socket.gethostname()}-{os.getpid()}.jsonl"
             self._file = path.open("x", encoding="utf-8")
-        self._file.write(json.dumps(record, sort_keys=True, allow_nan=True) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(record, sort_keys=True, allow_nan=True) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            path, self._file = self._file.name, None  # what follows a torn line goes into a file of its own
+            raise BadInput(f"{path}: {error.strerror}; make room and give the same command again, nothing recorded is lost") from error
 
     def __enter__(self) -> Journal:
         return self
@@ -82,10 +86,11 @@ def gather(records: Iterable[Record], key: Sequence[str]) -> tuple[list[Record],
     return list(kept.values()), total - len(kept)
 
 
-def write_parquet(path: Path | str, rows: Sequence[Record], notes: Mapping[str, Any] | None = None) -> None:
+def write_parquet(path: Path | str, rows: Sequence[Record], notes: Mapping[str, Any] | None = None, columns: Sequence[str] = ()) -> None:
     """Write `rows` (dicts; nested values stay nested lists, mappings become JSON text) to `path` as Parquet.
 
-    `notes` goes into the file's metadata under the key `blockwise`. Columns are typed by their values; rows may lack some.
+    `notes` goes into the file's metadata under the key `blockwise`. Columns are typed by their values; rows may lack some;
+    those of `columns` are there even where no row has them.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -93,7 +98,7 @@ def write_parquet(path: Path | str, rows: Sequence[Record], notes: Mapping[str, 
     def plain(value: Any) -> Any:
         return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     table = pa.table({name: [plain(row.get(name)) for row in rows] for name in names})
     metadata = {**(table.schema.metadata or {}), b"blockwise": json.dumps(dict(notes or {}), sort_keys=True).encode()}
     with replacing(path) as temporary:

@@ -36,7 +36,7 @@ STAGES = {
     "rag": "Retrieval-augmented generation",
     "environment": "Environment",
 }
-_APPENDIX = ("compile_variants",)  # long: after everything else
+_ELSEWHERE = ("compile_variants",)  # hundreds of rows: for the HTML report and a spreadsheet
 
 
 def prepare(folder: Path, source: Path, figures: Sequence[Path], tables: Sequence[Path], numbers: Path | None) -> None:
@@ -60,7 +60,7 @@ def _content(
         raise BadInput(f"{unknown[0]}: not a figure or table of this run's config; give only those in its figures/ and tables/")
     here = [item for key, item in planned.items() if key[1] in given[key[0]]]
     for stage, heading in STAGES.items():
-        items = [item for item in here if item.stage == stage and item.stem not in _APPENDIX]
+        items = [item for item in here if item.stage == stage and item.stem not in _ELSEWHERE]
         if items:
             yield f"\\FloatBarrier\\section{{{heading}}}"
         for item in items:
@@ -70,15 +70,12 @@ def _content(
     if numbers:
         yield "\\section{Numbers}"
         yield from _numbers(numbers)
-    for item in [item for item in here if item.stem in _APPENDIX]:
-        yield "\\clearpage\\section{" + escape(item.title) + "}"
-        yield _include(folder, item, given[item.what][item.stem])
 
 
 def _planned(config: Mapping[str, Any], devices: Sequence[str]) -> dict[tuple[str, str], Item]:
     """Every figure and table of the config, by what it is and its stem, on the devices that the run has records of."""
     checked = (config.get("validate") or {}).get("operators", [])
-    items = [*catalog.figures(config, devices), *catalog.tables(config, devices, {name: ["any"] for name in checked})]
+    items = [*catalog.figures(config, devices), *catalog.tables(config, devices, lambda operator, device: ["any"])]
     return {(item.what, item.stem): item for item in items}
 
 
@@ -94,8 +91,8 @@ def _include(folder: Path, item: Item, path: Path) -> str:
     if item.what == "figure":
         picture = f"\\includegraphics[width=\\linewidth,height=0.78\\textheight,keepaspectratio]{{figures/{name}}}"
         return f"\\begin{{figure}}[htbp]\n\\centering\n{picture}\n\\caption{{{caption}}}\n\\end{{figure}}\n"
-    if "\\begin{longtable}" in path.read_text(encoding="utf-8"):  # a float cannot break over pages
-        return f"\\captionof{{table}}{{{caption}}}\n{{\\scriptsize\\setlength{{\\tabcolsep}}{{3pt}}\\input{{tables/{name}}}}}\n"
+    if path.read_text(encoding="utf-8").count("\\toprule") > 1:  # in parts: a float cannot break over pages
+        return f"\\clearpage\n\\captionof{{table}}{{{caption}}}\n{{\\small\\input{{tables/{name}}}}}\n"
     return f"\\begin{{table}}[htbp]\n\\caption{{{caption}}}\n\\centering\n\\small\\input{{tables/{name}}}\n\\end{{table}}\n"
 
 
@@ -113,7 +110,7 @@ def _not_measured(source: Path, absent: Sequence[Item]) -> Iterator[str]:
         yield "{\\footnotesize\\begin{longtable}{llrl>{\\raggedright\\arraybackslash}p{5cm}}\n\\toprule"
         yield "experiment & backend & points & status & reason, of the first \\\\\n\\midrule\n\\endhead"
         yield from (" & ".join(escape(str(cell)) for cell in row) + " \\\\" for row in rows)
-        yield "\\bottomrule\n\\end{longtable}"
+        yield "\\bottomrule\n\\end{longtable}}"
     for item in absent:
         yield f"Planned and not in this run: the {item.what} \\emph{{{escape(item.title)}}}.\\par"
     if not rows and not absent:

@@ -20,7 +20,7 @@ from analysis.cli import replacing
 
 WIDTH = 5.5  # inches: the text width of a NeurIPS page
 GREY = "#555555"
-_COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, without yellow
+_COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito's, without yellow
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 _KNOWN = ("numpy", "torch", "triton", "cupy")  # the same colour in every figure
@@ -101,7 +101,9 @@ def message(text: str) -> Figure:
 def legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
     """One legend under all axes."""
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), columnspacing=1.4, handlelength=2.2)
+        rows = math.ceil(len(handles) / columns)
+        balanced = math.ceil(len(handles) / rows)
+        figure.legend(handles=handles, loc="outside lower center", ncols=balanced, columnspacing=1.4, handlelength=2.2)
 
 
 def compact(value: float) -> str:
@@ -113,12 +115,14 @@ def compact(value: float) -> str:
 
 
 def digits(value: float) -> str:
-    """A measured value with three significant digits, without an exponent: 0.512, 1.00, 1230."""
+    """A measured value with three significant digits: 0.512, 1.00, 1230; with an exponent only below 0.0001."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "–"
     rounded = float(f"{value:.2e}")
     if rounded == 0 or abs(rounded) >= 100:
         return f"{value:.0f}"
+    if abs(rounded) < 1e-4:
+        return f"{value:.2e}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
@@ -148,8 +152,8 @@ def log_values(axis: Any, unit: str = "") -> None:
     if decades < 0.5:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.2 else (1.0,), numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{compact(value)}{unit}"))
     axis.set_minor_formatter(NullFormatter())
 
 

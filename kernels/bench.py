@@ -1,6 +1,6 @@
 """Bench stage: tuned kernels against peers on the same data in the same job.
 
-    python -m kernels.bench --config config/smoke.yaml --experiment knn_scaling --device cpu --journal journal/ --out knn_scaling.cpu.parquet
+    python -m kernels.bench --config config/smoke.yaml --experiment knn_scaling --device cpu --journal journal/ --out knn_scaling.parquet
 
 For each problem every contender is timed in rounds of one call each, in random order, one of them twice (A/A), so that
 drift falls on all alike. Results are compared with the oracle, on a part of the problem where the whole would take long.
@@ -9,8 +9,11 @@ drift falls on all alike. Results are compared with the oracle, on a part of the
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
+import inspect
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from analysis.cli import run
+from analysis.cli import BadInput, run
 from kernels import registry
 from kernels.arrays import place, to_numpy
 from kernels.contract import Arrays, Backend, Block, Problem, Space
-from kernels.job import Job, arguments, experiment_of
+from kernels.job import Job, Place, arguments, experiment_of
 from kernels.sweep import backends_on
-from kernels.timing import measure
+from kernels.timing import first_call_ms, measure
 from kernels.tuned import lookup
 
 
@@ -36,30 +39,45 @@ class Contender:
     block: Block
     role: str
     point: str
+    place: Place
 
 
 def peers(job: Job) -> list[Backend]:
     """The operator's peers as backends; those that are not installed say so when called."""
     operator = job.experiment.operator
-    module = registry.package(operator)
 
     def runner(peer: Callable[[Any, Arrays], Arrays]) -> Callable[[Any, Arrays, Block], Arrays]:
         return lambda problem, inputs, block: peer(problem, inputs)
 
-    return [Backend(name, "torch", ("cpu", "cuda"), Space(), runner(peer), module) for name, peer in operator.peers.items()]
+    def module(peer: Callable[[Any, Arrays], Arrays]) -> types.ModuleType:
+        return inspect.getmodule(peer) or registry.package(operator)
+
+    return [Backend(name, "torch", ("cpu", "cuda"), Space(), runner(peer), module(peer)) for name, peer in operator.peers.items()]
+
+
+def baselines(job: Job) -> list[Backend]:
+    """On a GPU, the experiment's backends that run on a CPU alone: they are measured on the host, for speed-ups over it."""
+    if job.device.kind == "cpu":
+        return []
+    operator = job.experiment.operator
+    return [
+        registry.backend(operator, name)
+        for name in job.experiment.backends
+        if tuple(registry.declared(operator, name, "DEVICES")) == ("cpu",)
+    ]
 
 
 def contenders(job: Job, problem: Problem, tables: list[Path], outside: list[Backend]) -> list[Contender]:
     """Who is measured for a problem: the experiment's backends, the operator's peers, and a user's own function."""
     found = []
-    for backend in [*backends_on(job), *peers(job), *outside]:
+    own = [*backends_on(job), *peers(job), *outside]
+    for backend, where in [*((each, job.place) for each in own), *((each, job.host) for each in baselines(job))]:
         space = job.experiment.space(backend)
         if space.rule(problem, dict(space.default)) is not None and not space.axes:
             continue  # a function from outside whose signature cannot express this problem
-        block = lookup(job.experiment.operator.name, backend.name, problem, job.device.name, space, tables)
-        found.append(Contender(backend, block, "candidate", job.point(backend, problem, block)))
-    first = found[0]
-    return [*found, Contender(first.backend, first.block, "aa", first.point)]
+        block = lookup(job.experiment.operator.name, backend.name, problem, where.device.name, space, tables)
+        found.append(Contender(backend, block, "candidate", job.point(backend, problem, block, where), where))
+    return [*found, dataclasses.replace(found[0], role="aa")]
 
 
 def bench(job: Job, tables: list[Path], outside: list[Backend]) -> None:
@@ -74,43 +92,57 @@ def bench(job: Job, tables: list[Path], outside: list[Backend]) -> None:
     print(f"{job.experiment.name}: {len(todo)} of {len(job.experiment.problems)} problems to measure on {job.device.name}", file=sys.stderr)
     for problem, field in tqdm(todo, desc=f"bench {job.experiment.name}"):
         inputs = operator.make_inputs(problem, job.seed)
-        kinds = {one.backend.arrays for one in field}
-        placed = {arrays: place(inputs, operator.shapes(problem), arrays, job.device.kind) for arrays in kinds}
-        measure_problem(job, problem, field, inputs, placed)
+        for where in dict.fromkeys([job.place, job.host]):
+            there = [one for one in field if one.place is where]
+            if there:
+                measure_problem(job, problem, there, inputs, where)
 
 
-def measure_problem(job: Job, problem: Problem, field: list[Contender], inputs: Arrays, placed: dict[str, Arrays]) -> None:
-    """Check and time the contenders of one problem, and record them; who cannot run is recorded with the reason."""
-    outcomes: list[dict[str, Any]] = []
-    calls: list[Callable[[], Any]] = []
+def measure_problem(job: Job, problem: Problem, field: list[Contender], inputs: Arrays, where: Place) -> None:
+    """Check and time the contenders of one problem on one device, and record them; who cannot run is recorded with the reason."""
+    shapes = job.experiment.operator.shapes(problem)
+    placed = {arrays: place(inputs, shapes, arrays, where.device.kind) for arrays in {one.backend.arrays for one in field}}
+    where.prepare()
+    truths: dict[Problem, Arrays] = {}
+    sound, calls = [], []
     for one in field:
         call = functools.partial(one.backend.run, problem, placed[one.backend.arrays], one.block)
         try:
-            outcomes.append({"error": deviation(job, problem, inputs, to_numpy(call()))})
+            sound.append((one, check(job, problem, call, inputs, where, truths)))
             calls.append(call)
+        except BadInput as error:  # a peer that has no such metric, say
+            job.record(one.point, one.role, one.backend, problem, one.block, where, status="pruned", reason=str(error))
         except Exception as error:  # not installed, out of memory, refused: by many types
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            outcomes.append({"error": None, "status": "failed", "reason": reason})
-    times = iter(measure(calls, job.device, job.clock, job.experiment.samples, job.seed) if calls else [])
-    for one, outcome in zip(field, outcomes, strict=True):
-        if "status" not in outcome:
-            timed = next(times)
-            outcome |= {"samples_ms": timed.samples_ms, "first_call_ms": timed.first_call_ms}
-        job.record(one.point, one.role, one.backend.name, problem, one.block, **outcome)
+            job.fail(one.point, one.role, one.backend, problem, one.block, where, error)
+    times = measure(calls, where.device, where.clock, job.experiment.samples, job.seed)
+    for (one, checked), timed in zip(sound, times, strict=True):
+        job.record(one.point, one.role, one.backend, problem, one.block, where, samples_ms=timed.samples_ms, **checked)
 
 
-def deviation(job: Job, problem: Problem, inputs: Arrays, outputs: Arrays) -> float:
-    """The largest deviation from the oracle in tolerances (above 1: wrong), on a part of the problem where it is large."""
+def check(
+    job: Job, problem: Problem, call: Callable[[], Arrays], inputs: Arrays, where: Place, truths: dict[Problem, Arrays]
+) -> dict[str, float]:
+    """The time of a contender's first call, and the largest deviation of its outputs from the oracle's, in tolerances (above 1: wrong).
+
+    The comparison is on a part of the problem where it is large. `truths` keeps the oracle's outputs for the next contender.
+    """
     operator = job.experiment.operator
+    made: list[Arrays] = []
+    first = first_call_ms(lambda: made.append(call()), where.device)
+    outputs: Arrays = to_numpy(made.pop())
     if operator.part:
         problem, inputs, outputs = operator.part(problem, inputs, outputs)
-    return operator.compare(problem, inputs, outputs, operator.oracle(problem, inputs)).error
+    if problem not in truths:
+        truths[problem] = operator.oracle(problem, inputs)
+    return {"first_call_ms": first, "error": operator.compare(problem, inputs, outputs, truths[problem]).error}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser)
-    parser.add_argument("--tuned", type=Path, nargs="*", default=[], help="tuned tables to take blocks from before the shipped one of the device")
+    parser.add_argument(
+        "--tuned", type=Path, nargs="*", default=[], help="tuned tables to take blocks from before the shipped one of the device"
+    )
     parser.add_argument("--impl", nargs="*", default=[], help="functions of yours to measure beside ours, as path/to/file.py:function")
     options = parser.parse_args()
     experiment, config = experiment_of(options, "bench")

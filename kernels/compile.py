@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from analysis import records
 from analysis.cli import replacing, run
-from analysis.config import load
+from analysis.config import check, load
 from analysis.environment import environment, versions
 from kernels import plan, registry
 from kernels.arrays import meta
 from kernels.contract import Backend, Block, Operator, Problem
-from kernels.device import LIBRARIES
+from kernels.device import libraries
 from kernels.resources import Resources, capability
 
 OLDEST = {"triton": 80, "cupy": 60}
@@ -38,7 +38,9 @@ def toolchain(operator: Operator, backend: str) -> str | None:
     return "cupy" if registry.declared(operator, backend, "ARRAYS") == "cupy" else "triton"
 
 
-def variants(config: dict[str, Any], operator: Operator, backend: Backend, stages: list[str]) -> Iterator[tuple[Problem, Block, str | None]]:
+def variants(
+    config: dict[str, Any], operator: Operator, backend: Backend, stages: list[str]
+) -> Iterator[tuple[Problem, Block, str | None]]:
     """(problem, block, reason why the combination is invalid or None) for the stages' experiments of `operator`, each once.
 
     A bench may take any block of the sweep, so its problems are compiled for all of them.
@@ -89,7 +91,13 @@ def compile_cuda(backend: Backend, problem: Problem, block: Block, architecture:
         report = json.loads(path.with_suffix(".json").read_text())
         for kernel, used in report.items():
             found = Resources(used["registers"], used["spills"], used["shared_static"])
-            yield {"kernel": kernel, "hash": f"{path.stem}-{kernel}", "seconds": seconds, "cached": cached, "resources": lambda found=found: found}
+            yield {
+                "kernel": kernel,
+                "hash": f"{path.stem}-{kernel}",
+                "seconds": seconds,
+                "cached": cached,
+                "resources": lambda found=found: found,
+            }
 
 
 def rows_of(
@@ -97,9 +105,16 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """Compile every variant of a backend; one row for each distinct kernel and block, with the problems that use it."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    base = {"operator": operator.name, "backend": backend.name, "architecture": f"sm_{architecture}", "provenance": environment()}
-    base["versions"] = versions(*LIBRARIES.get(backend.name, ()))
-    for problem, block, reason in tqdm(list(variants(config, operator, backend, stages)), desc=f"{operator.name} {backend.name} sm_{architecture}"):
+    base: dict[str, Any] = {
+        "operator": operator.name,
+        "backend": backend.name,
+        "architecture": f"sm_{architecture}",
+        "provenance": environment(),
+    }
+    base["versions"] = versions(*libraries(backend))
+    for problem, block, reason in tqdm(
+        list(variants(config, operator, backend, stages)), desc=f"{operator.name} {backend.name} sm_{architecture}"
+    ):
         shape = json.dumps(problem.fields(), sort_keys=True)
         block_text = json.dumps(block, sort_keys=True)
         if reason:
@@ -118,14 +133,14 @@ def rows_of(
             continue
         for kernel in kernels:
             resources = kernel.pop("resources")
-            row = found.get((block_text, kernel["hash"]))
-            if row is None:
+            key = (block_text, kernel["hash"])
+            if key not in found:
                 used: Resources = resources()
                 objection = used.objection(architecture)
                 verdict = {"verdict": "pruned" if objection else "ok", "reason": objection}
-                row = found[block_text, kernel["hash"]] = {**base, **kernel, **vars(used), **verdict, "block": block, "problems": []}
-            if shape not in row["problems"]:
-                row["problems"].append(shape)
+                found[key] = {**base, **kernel, **vars(used), **verdict, "block": block, "problems": []}
+            if shape not in found[key]["problems"]:
+                found[key]["problems"].append(shape)
     return list(found.values())
 
 
@@ -146,9 +161,12 @@ def main() -> int:
     parser.add_argument("--architecture", required=True, help="GPU architecture, such as sm_90")
     parser.add_argument("--out", required=True, type=Path, help="table to write (Parquet)")
     parser.add_argument("--cache", required=True, type=Path, help="folder for the compiled kernels")
-    parser.add_argument("--stages", nargs="+", choices=plan.STAGES, default=list(plan.STAGES), help="whose problems to compile for (default: both)")
+    parser.add_argument(
+        "--stages", nargs="+", choices=plan.STAGES, default=list(plan.STAGES), help="whose problems to compile for (default: both)"
+    )
     options = parser.parse_args()
     config, architecture = load(options.config), capability(options.architecture)
+    check(config, options.config)
     operator = registry.operator(options.operator, config.get("operators", ()))
     options.cache.mkdir(parents=True, exist_ok=True)
     os.environ["TRITON_CACHE_DIR"] = str(options.cache.resolve())
@@ -181,7 +199,7 @@ def unsupported(compiler: str, architecture: int) -> str | None:
 
         if architecture not in nvrtc.getSupportedArchs():
             major, minor = nvrtc.getVersion()
-            return f"NVRTC {major}.{minor} does not know sm_{architecture}; CUDA 13 dropped what is older than sm_75 (install group cuda126)"
+            return f"NVRTC {major}.{minor} does not know sm_{architecture}; CUDA 13 dropped what is older than sm_75 (install cuda126)"
     return None
 
 

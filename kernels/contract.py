@@ -61,6 +61,8 @@ class Problem:
         for number, entry in enumerate(entries):
             names = list(entry)
             choices = [value if isinstance(value, list) else [value] for value in entry.values()]
+            if not all(choices):
+                raise BadInput(f"{where}[{number}].{names[choices.index([])]}: an empty list; give at least one value")
             for values in itertools.product(*choices):
                 problems.append(cls.parse(dict(zip(names, values, strict=True)), f"{where}[{number}]"))
         return list(dict.fromkeys(problems))
@@ -95,6 +97,8 @@ class Space:
         for name, values in axes.items():
             if name not in self.axes:
                 raise BadInput(f"{where}.{name}: unknown block axis; one of {', '.join(self.axes) or '(none)'}")
+            if values == []:
+                raise BadInput(f"{where}.{name}: an empty list; give at least one value")
             for value in values if isinstance(values, list) else [values]:
                 if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                     raise BadInput(f"{where}.{name}: {value!r} is not a positive whole number")
@@ -102,6 +106,17 @@ class Space:
                     raise BadInput(f"{where}.{name}: {value} is not a power of two")
         given = {name: tuple(values) if isinstance(values, list) else (values,) for name, values in axes.items()}
         return dataclasses.replace(self, axes={**self.axes, **given})
+
+    def objection(self, problem: Any, block: Mapping[str, Any]) -> str | None:
+        """Why a block from outside (a tuned table, a caller) cannot be used for `problem`, or None."""
+        if set(block) != set(self.axes):
+            return f"axes {', '.join(block) or '(none)'}, not {', '.join(self.axes) or '(none)'}"
+        for name, value in block.items():
+            if type(value) is not int or value < 1:
+                return f"{name} = {value!r} is not a positive whole number"
+            if name in self.powers_of_two and not is_power_of_two(value):
+                return f"{name} = {value} is not a power of two"
+        return self.rule(problem, dict(block))
 
     def blocks(self, problem: Any) -> list[tuple[Block, str | None]]:
         """Every combination of the axes with the reason why it is invalid for `problem` (None: it is valid)."""
@@ -164,7 +179,7 @@ def standard_normal(shapes: Mapping[str, tuple[tuple[int, ...], str]], rng: np.r
 class Operator:
     """One operator. All callables take the operator's own Problem.
 
-    name:       the folder's name
+    name:       the folder's name, whatever is given here
     summary:    one sentence for tables
     problem:    the Problem subclass
     shapes:     problem -> {input name: (shape, dtype)}: enough to compile without making data
@@ -177,7 +192,8 @@ class Operator:
     signatures: how functions from outside may be called (see `--impl`)
     peers:      name -> function(problem, torch inputs) -> outputs: somebody else's implementation; imports lazily and
                 raises ImportError where it is not installed
-    part:       (problem, inputs, outputs) -> the same for a part that the oracle computes in seconds; None: the whole is checked
+    part:       (problem, inputs, outputs) -> the same for a part that the oracle computes in seconds, chosen by the problem and
+                inputs alone; None: the whole is checked
     folder:     where the backends are; set by the registry
     """
 

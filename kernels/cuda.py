@@ -112,7 +112,7 @@ def _resources(log: str, kernels: tuple[str, ...]) -> dict[str, dict[str, int]]:
     reports = dict(re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.DOTALL))
     missing = [name for name in kernels if name not in reports]
     if missing:
-        raise RuntimeError(f"no report of {', '.join(missing)} in NVRTC's log; are the kernels extern \"C\"?\n{log}")
+        raise RuntimeError(f'no report of {", ".join(missing)} in NVRTC\'s log; are the kernels extern "C"?\n{log}')
 
     def number(pattern: str, report: str) -> int:
         return sum(map(int, re.findall(pattern, report)))
@@ -120,7 +120,7 @@ def _resources(log: str, kernels: tuple[str, ...]) -> dict[str, dict[str, int]]:
     return {
         name: {
             "registers": number(r"Used (\d+) registers", reports[name]),
-            "spills": number(r"(\d+) bytes spill (?:stores|loads)", reports[name]),
+            "spills": number(r"(\d+) bytes spill stores", reports[name]),
             "stack": number(r"(\d+) bytes stack frame", reports[name]),
             "shared_static": number(r"(\d+) bytes smem", reports[name]),
         }

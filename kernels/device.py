@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from analysis.cli import BadInput
 from analysis.environment import cpu_name, gpu_state
+from analysis.modules import imported
+from kernels.contract import Backend
 
 LIBRARIES = {
     "numpy": ("numpy", "scipy"),
@@ -14,7 +20,20 @@ LIBRARIES = {
     "triton": ("triton", "torch"),
     "cupy": ("cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
 }
-"""Distributions whose version may change a backend's result or speed."""
+"""Distributions whose version may change a backend's result or speed, by the usual backends' names."""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def libraries(backend: Backend) -> tuple[str, ...]:
+    """Distributions behind a backend: of LIBRARIES, and for a peer or a user's function what its own file imports."""
+    if backend.name in LIBRARIES or backend.module.__file__ is None:
+        return LIBRARIES.get(backend.name, ())
+    modules = imported(Path(backend.module.__file__))
+    return tuple(sorted({name for module in modules for name in _distributions().get(module, ())}))
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from analysis.config import load
+from analysis.config import check, load
 from analysis.environment import environment, gpu_state, identity, versions
 from analysis.records import Journal, Record, gather, read_journal, read_parquet, write_parquet
 from kernels import roofline, timing
 from kernels.contract import Backend, Block, Problem
-from kernels.device import LIBRARIES, Device, find
+from kernels.device import Device, find, libraries
 from kernels.plan import Experiment
 from kernels.source import digest, generator_digest
 
@@ -34,8 +34,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--journal", required=True, type=Path, help="folder for the journal; what it holds is not measured again")
     parser.add_argument("--out", required=True, type=Path, help="record file to write (Parquet)")
     parser.add_argument("--attempt", type=int, default=1, help="measure anew what has no record of this attempt (default: 1)")
-    parser.add_argument("--previous", type=Path, nargs="*", default=[], help="record files of another run: unchanged points are copied from them")
+    parser.add_argument(
+        "--previous", type=Path, nargs="*", default=[], help="record files of another run: unchanged points are copied from them"
+    )
     parser.add_argument("--cache", type=Path, nargs="*", default=[], help="caches that the compile stage made")
+
+
+class Place:
+    """A device with its clock and its ceilings, which are measured when first asked for."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    @functools.cached_property
+    def clock(self) -> timing.CpuClock | timing.CudaClock:
+        return timing.clock(self.device)
+
+    @functools.cached_property
+    def ceilings(self) -> dict[str, Any]:
+        return roofline.ceilings(self.device, self.clock)
+
+    def prepare(self) -> None:
+        """Measure the ceilings now: the device may not survive the first configuration."""
+        _ = self.ceilings
 
 
 class Job:
@@ -44,6 +65,8 @@ class Job:
     def __init__(self, options: argparse.Namespace, experiment: Experiment, seed: int) -> None:
         self.experiment, self.seed, self.attempt = experiment, seed, options.attempt
         self.device: Device = find(options.device)
+        self.place = Place(self.device)
+        self.host = self.place if self.device.kind == "cpu" else Place(find("cpu"))
         self.folder, self.out = options.journal, options.out
         self.journal = Journal(self.folder)
         self.provenance = environment()
@@ -71,24 +94,17 @@ class Job:
     def gpu(self) -> dict[str, Any] | None:
         return gpu_state() if self.device.kind == "gpu" else None
 
-    @functools.cached_property
-    def clock(self) -> timing.CpuClock | timing.CudaClock:
-        return timing.clock(self.device)
-
-    @functools.cached_property
-    def ceilings(self) -> dict[str, Any]:
-        return roofline.ceilings(self.device, self.clock)
-
-    def point(self, backend: Backend, problem: Problem, block: Block, **more: Any) -> str:
-        """The id of a point: of all that determines its result, and nothing else."""
+    def point(self, backend: Backend, problem: Problem, block: Block, place: Place | None = None, **more: Any) -> str:
+        """The id of a point: of all that determines its result, and nothing else. `place` is where, if not the job's device."""
+        device = (place or self.place).device
         return identity(
             stage=self.experiment.stage,
             operator=self.experiment.operator.name,
             backend=backend.name,
             problem=problem.fields(),
             block=block,
-            device=[self.device.kind, self.device.name, self.device.driver],
-            versions=versions(*LIBRARIES.get(backend.name, ("numpy", "torch"))),
+            device=[device.kind, device.name, device.driver],
+            versions=versions(*libraries(backend)),
             data=[generator_digest(self.experiment.operator), self.seed],
             protocol=timing.PROTOCOL,
             source=digest(backend),
@@ -108,11 +124,14 @@ class Job:
             return True
         return False
 
-    def record(self, point: str, role: str, backend: str, problem: Problem, block: Block, **values: Any) -> None:
+    def record(
+        self, point: str, role: str, backend: Backend, problem: Problem, block: Block, place: Place | None = None, **values: Any
+    ) -> None:
         """Append one record to the journal, complete with device, its state before and after, versions and provenance."""
         operator = self.experiment.operator
         cost = operator.cost(problem)
-        limit_ms, limit_by = roofline.limit(cost, self.ceilings)
+        place = place or self.place
+        limit_ms, limit_by = roofline.limit(cost, place.ceilings)
         self.append(
             {
                 "point": point,
@@ -121,20 +140,20 @@ class Job:
                 "stage": self.experiment.stage,
                 "experiment": self.experiment.name,
                 "operator": operator.name,
-                "backend": backend,
+                "backend": backend.name,
                 "problem": problem.fields(),
                 "block": block,
-                "device": self.device.name,
-                "device_kind": self.device.kind,
+                "device": place.device.name,
+                "device_kind": place.device.kind,
                 "limit_ms": limit_ms,
                 "limit_by": limit_by,
                 "bytes": cost.bytes,
                 "operations": cost.operations,
-                "ceilings": self.ceilings,
+                "ceilings": place.ceilings,
                 "seed": self.seed,
                 "protocol": timing.PROTOCOL,
-                "includes": timing.INCLUDES[self.device.kind],
-                "versions": versions(*LIBRARIES.get(backend, ("numpy", "torch"))),
+                "includes": timing.INCLUDES[place.device.kind],
+                "versions": versions(*libraries(backend)),
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
                 "compile_misses": len(self.watch.misses) if self.watch else 0,
@@ -147,6 +166,15 @@ class Job:
             }
         )
 
+    def fail(self, point: str, role: str, backend: Backend, problem: Problem, block: Block, place: Place, error: Exception) -> None:
+        """Record that a configuration failed; end the job where that broke the device, on which all others would fail as well."""
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        self.record(point, role, backend, problem, block, place, status="failed", reason=reason)
+        if not timing.answers(place.device):
+            raise SystemExit(
+                f"{place.device.name}: broken by {backend.name} {block} on {problem}: {reason}; run the same command again for the rest"
+            )
+
     def append(self, record: Record) -> None:
         self.journal.append(record)
         self.gpu_before = self.gpu()
@@ -156,8 +184,8 @@ class Job:
         """Gather the records of the wanted points, of every attempt, into the Parquet file."""
         self.journal.close()
         mine = [record for record in read_journal(self.folder) if record["point"] in self.wanted]
-        kept, duplicates = gather(mine, KEY)
-        write_parquet(self.out, with_noise(kept), {"duplicates": duplicates, "experiment": self.experiment.name})
+        kept, duplicates = gather(reversed(mine), KEY)  # a bench that was killed measures its problem as a whole again
+        write_parquet(self.out, with_noise(reversed(kept)), {"duplicates": duplicates, "experiment": self.experiment.name})
 
 
 def with_noise(rows: Iterable[Record]) -> list[Record]:
@@ -189,7 +217,8 @@ def with_noise(rows: Iterable[Record]) -> list[Record]:
 def rows_of(path: Path) -> list[Record]:
     """The records of a Parquet file as they were in the journal."""
     rows = []
-    for row in read_parquet(path, ("point", "role", "attempt")).to_dict("records"):
+    frame = read_parquet(path, ("point", "role", "attempt")).astype(object)
+    for row in frame.where(frame.notna(), None).to_dict("records"):
         row.update({name: json.loads(row[name]) for name in JSON_COLUMNS if isinstance(row.get(name), str)})
         row.update({name: [float(value) for value in row[name]] for name in ("samples_ms", "aa_samples_ms") if row.get(name) is not None})
         row.pop("noise", None)
@@ -204,4 +233,5 @@ def experiment_of(options: argparse.Namespace, stage: str) -> tuple[Experiment, 
     from kernels import plan
 
     config = load(options.config)
+    check(config, options.config)
     return plan.experiment(config, stage, options.experiment), config

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 def operators(extra: Sequence[Path | str] = ()) -> dict[str, Path]:
     """The folder of every operator by name: this package's own, then those of `extra` (folders outside the tree)."""
     own = {folder.name: folder for folder in sorted(ROOT.iterdir()) if (folder / "reference.py").is_file()}
-    return own | {Path(folder).name: Path(folder).resolve() for folder in extra}
+    return own | {folder.name: folder for folder in (Path(each).resolve() for each in extra)}
 
 
 def operator(name: str, extra: Sequence[Path | str] = ()) -> Operator:
@@ -34,7 +34,7 @@ def operator(name: str, extra: Sequence[Path | str] = ()) -> Operator:
     found = getattr(module, "OPERATOR", None)
     if not isinstance(found, Operator):
         raise BadInput(f"{known[name] / '__init__.py'}: no OPERATOR in it; define one (see kernels/contract.py)")
-    return dataclasses.replace(found, folder=str(known[name]))
+    return dataclasses.replace(found, name=name, folder=str(known[name]))
 
 
 def backends(of: Operator) -> list[str]:
@@ -109,6 +109,12 @@ def _load(path: Path, name: str, submodules: list[str] | None = None) -> types.M
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=submodules)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    for stale in [loaded for loaded in sys.modules if loaded.startswith(f"{name}.")]:
+        del sys.modules[stale]  # modules of another folder of this name
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # the next import must fail as well, not find half a module
+        raise
     return module

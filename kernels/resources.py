@@ -46,22 +46,29 @@ def capability(architecture: str) -> int:
 
 def of_triton(kernel: Any, architecture: int) -> Resources:
     """The resources of a kernel compiled by Triton, by the assembler that it bundles."""
-    import triton.backends.nvidia
+    from triton.backends.nvidia.compiler import get_ptxas
 
-    ptxas = Path(triton.backends.nvidia.__file__).parent / "bin" / "ptxas"
     target = re.search(r"\.target\s+(sm_\w+)", kernel.asm["ptx"])
     with tempfile.TemporaryDirectory() as folder:
         ptx = Path(folder, "kernel.ptx")
         ptx.write_text(kernel.asm["ptx"])
-        command = [str(ptxas), "-v", f"--gpu-name={target.group(1) if target else f'sm_{architecture}'}", str(ptx), "-o", "/dev/null"]
+        command = [
+            get_ptxas(architecture).path,
+            "-v",
+            f"--gpu-name={target.group(1) if target else f'sm_{architecture}'}",
+            str(ptx),
+            "-o",
+            "/dev/null",
+        ]
         log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return parse_ptxas(log, kernel.metadata.shared)
 
 
 def parse_ptxas(log: str, shared_dynamic: int = 0) -> Resources:
-    """The resources of the one kernel that a `ptxas -v` log speaks of."""
+    """The resources of the one kernel that a `ptxas -v` log speaks of; functions that it calls add to its spills."""
 
-    def number(pattern: str) -> int:
-        return sum(int(found) for found in re.findall(pattern, log))
+    def numbers(pattern: str) -> list[int]:
+        return [int(found) for found in re.findall(pattern, log)]
 
-    return Resources(number(r"Used (\d+) registers"), number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes smem"), shared_dynamic)
+    registers, static = numbers(r"Used (\d+) registers"), numbers(r"(\d+) bytes smem")
+    return Resources(max(registers, default=0), sum(numbers(r"(\d+) bytes spill stores")), max(static, default=0), shared_dynamic)

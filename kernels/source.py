@@ -6,12 +6,13 @@ import ast
 import hashlib
 import inspect
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.modules import closure
 from kernels.contract import Backend, Operator, standard_normal
 
-_NOT_COMPUTING = {"space.py", "analysis/cli.py", "kernels/contract.py", "kernels/registry.py", "kernels/tuned.py"}
+_NOT_COMPUTING = {"space.py", "reference.py", "compare.py", "peers.py", "analysis/cli.py", "kernels/contract.py", "kernels/registry.py", "kernels/tuned.py"}
 """Files that cannot change what a backend computes or how fast: a block is part of a point's identity by itself."""
 
 
@@ -21,13 +22,19 @@ def digest(backend: Backend) -> str:
     Comments, formatting and docstrings do not count.
     """
     assert backend.module.__file__ is not None
-    files = closure(Path(backend.module.__file__), skip=_NOT_COMPUTING)
+    return digest_of([Path(backend.module.__file__)])
+
+
+def digest_of(starts: Sequence[Path]) -> str:
+    """The same of files and what they import."""
+    files = sorted({path for start in starts for path in closure(start, skip=_NOT_COMPUTING)})
     return _hash("\n".join(_normal(path.read_text(encoding="utf-8")) for path in files))
 
 
 def generator_digest(operator: Operator) -> str:
-    """A digest of the function that makes an operator's inputs."""
-    return _hash(_normal(textwrap.dedent(inspect.getsource(operator.inputs or standard_normal))))
+    """A digest of the functions that make an operator's inputs."""
+    functions = (standard_normal, *([operator.inputs] if operator.inputs else []))
+    return _hash("\n".join(_normal(textwrap.dedent(inspect.getsource(function))) for function in functions))
 
 
 def _hash(text: str) -> str:

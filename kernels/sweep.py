@@ -25,6 +25,7 @@ from kernels import registry
 from kernels.arrays import place
 from kernels.compile import pruned
 from kernels.contract import Backend, Block, Problem
+from kernels.device import Device
 from kernels.job import Job, arguments, experiment_of
 from kernels.timing import measure
 
@@ -42,13 +43,22 @@ class Candidate:
 
 
 def backends_on(job: Job) -> list[Backend]:
-    """The experiment's backends that run on the job's kind of device. Raises BadInput where there is none."""
+    """The experiment's backends that run on the job's device. Raises BadInput where there is none."""
     kind = {"cpu": "cpu", "gpu": "cuda"}[job.device.kind]
     operator = job.experiment.operator
     names = [name for name in job.experiment.backends if kind in registry.declared(operator, name, "DEVICES")]
     if not names:
         raise BadInput(f"{job.experiment.stage}.{job.experiment.name}: none of its backends runs on {job.device.name}")
     return [registry.backend(operator, name) for name in names]
+
+
+def of_architecture(table: Any, device: Device) -> Any:
+    """The rows of a compile table that speak of the device's own architecture; none on a CPU."""
+    if table.empty or device.kind == "cpu":
+        return table.iloc[:0]
+    import torch
+
+    return table[table.architecture == "sm_{}{}".format(*torch.cuda.get_device_capability())]
 
 
 def candidates(job: Job, tables: list[Any]) -> Iterator[Candidate]:
@@ -62,7 +72,8 @@ def candidates(job: Job, tables: list[Any]) -> Iterator[Candidate]:
             valid = []
             for block, reason in space.blocks(problem):
                 reason = reason or next((why for table in tables if (why := pruned(table, backend.name, problem, block))), None)
-                found.append(Candidate(backend, problem, block, "candidate", job.point(backend, problem, block), reason))
+                point = job.point(backend, problem, block, ruled_out=reason) if reason else job.point(backend, problem, block)
+                found.append(Candidate(backend, problem, block, "candidate", point, reason))
                 valid += [] if reason else [found[-1]]
             if valid:
                 default = next((one for one in valid if one.block == dict(space.default)), valid[0])
@@ -71,35 +82,40 @@ def candidates(job: Job, tables: list[Any]) -> Iterator[Candidate]:
         yield from found
 
 
-def measured(job: Job, candidate: Candidate, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Time one candidate: the values of its record. A configuration that cannot run is a result, not an error of the job."""
+def measure_one(job: Job, candidate: Candidate, inputs: dict[str, Any]) -> None:
+    """Time one candidate and record it. A configuration that cannot run is a result, not an error of the job."""
+    record = (candidate.point, candidate.role, candidate.backend, candidate.problem, candidate.block)
 
     def call() -> Any:
         return candidate.backend.run(candidate.problem, inputs, candidate.block)
 
     try:
-        (timed,) = measure([call], job.device, job.clock, job.experiment.samples, job.seed)
+        (timed,) = measure([call], job.device, job.place.clock, job.experiment.samples, job.seed)
     except Exception as error:  # out of memory, a launch that the driver refuses: by many types
-        return {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
-    return {"samples_ms": timed.samples_ms, "first_call_ms": timed.first_call_ms}
+        job.fail(*record, job.place, error)
+    else:
+        job.record(*record, samples_ms=timed.samples_ms, first_call_ms=timed.first_call_ms)
 
 
 def sweep(job: Job, tables: list[Any]) -> None:
     """Measure what has no record yet."""
-    todo = [one for one in candidates(job, tables) if not job.has(one.point, one.role)]
-    print(f"{job.experiment.name}: {len(todo)} of {len(job.wanted)} points to measure on {job.device.name}", file=sys.stderr)
-    problem, placed = None, {}
+    every = list(candidates(job, tables))
+    todo = [one for one in every if not job.has(one.point, one.role)]
+    print(f"{job.experiment.name}: {len(todo)} of {len(every)} points to measure on {job.device.name}", file=sys.stderr)
+    if todo:
+        job.place.prepare()
+    problem: Problem | None = None
+    placed: dict[str, Any] = {}
     for one in tqdm(todo, desc=f"sweep {job.experiment.name}"):
         if one.reason:
-            job.record(one.point, one.role, one.backend.name, one.problem, one.block, status="pruned", reason=one.reason)
+            job.record(one.point, one.role, one.backend, one.problem, one.block, status="pruned", reason=one.reason)
             continue
         if one.problem != problem:
             problem, placed = one.problem, {}
             data = job.experiment.operator.make_inputs(problem, job.seed)
         if one.backend.arrays not in placed:
             placed[one.backend.arrays] = place(data, job.experiment.operator.shapes(problem), one.backend.arrays, job.device.kind)
-        values = measured(job, one, placed[one.backend.arrays])
-        job.record(one.point, one.role, one.backend.name, one.problem, one.block, **values)
+        measure_one(job, one, placed[one.backend.arrays])
 
 
 def main() -> int:
@@ -108,9 +124,8 @@ def main() -> int:
     parser.add_argument("--compiled", type=Path, nargs="*", default=[], help="compile tables: what they rule out is not tried")
     options = parser.parse_args()
     experiment, config = experiment_of(options, "sweep")
-    tables = [records.read_parquet(path) for path in options.compiled]
     job = Job.prepared(options, experiment, config["seed"])
-    sweep(job, tables)
+    sweep(job, [of_architecture(records.read_parquet(path), job.device) for path in options.compiled])
     job.finish()
     return 0
 

@@ -101,6 +101,19 @@ def first_call_ms(call: Call, device: Device) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
+def answers(device: Device) -> bool:
+    """Whether the device still works in this process: after an illegal access a GPU refuses whatever else is asked of it."""
+    if device.kind == "cpu":
+        return True
+    import torch
+
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 def measure(calls: Sequence[Call], device: Device, on: CpuClock | CudaClock, samples: int, seed: int) -> list[Timed]:
     """Time several calls against each other: rounds of one sample each, in an order drawn anew for every round.
 

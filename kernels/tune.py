@@ -14,24 +14,39 @@ from typing import Any
 
 from analysis.cli import BadInput, replacing, run
 from analysis.records import read_parquet
-from analysis.statistics import ratio, summary
-from kernels.tuned import FOLDER, SCHEMA, file_name
+from analysis.statistics import beats, ratio, summary
+from kernels.tuned import FOLDER, SCHEMA, file_name, read
 
-COLUMNS = ("point", "operator", "backend", "problem", "block", "status", "samples_ms", "noise", "device")
+COLUMNS = (
+    "point",
+    "attempt",
+    "operator",
+    "backend",
+    "problem",
+    "block",
+    "status",
+    "samples_ms",
+    "aa_samples_ms",
+    "noise",
+    "device",
+    "device_kind",
+)
 
 
 def winners(frame: Any) -> list[dict[str, Any]]:
-    """An entry for each (operator, backend, problem) that was measured; see `kernels.tuned` for its fields."""
+    """An entry for each (operator, backend, problem) with a noise floor; see `kernels.tuned` for its fields."""
     entries = []
     measured = frame[(frame.status == "measured") & (frame.attempt == frame.groupby("point").attempt.transform("max"))]
     for (operator, backend, problem), group in measured.groupby(["operator", "backend", "problem"], sort=True):
         rows = list(group.itertuples())
         medians = {row.point: summary(row.samples_ms).median for row in rows}
-        default = next((row for row in rows if len(row.aa_samples_ms)), rows[0])  # the default block is the one measured twice
+        default = next((row for row in rows if len(row.aa_samples_ms)), None)  # the default block is the one measured twice
+        if default is None:
+            continue
         best = min(rows, key=lambda row: medians[row.point])
         noise = float(group.noise.max())
         gain = ratio(default.samples_ms, best.samples_ms)
-        if best.point != default.point and not (gain.median > 1 + noise and gain.low > 1):
+        if best.point != default.point and not beats(gain, noise):
             best = default
         entries.append(
             {
@@ -62,15 +77,17 @@ def promote(paths: list[Path], folder: Path = FOLDER) -> list[Path]:
     """Merge tuned tables of a run into the shipped ones, a file a GPU; entries of the same problem are replaced."""
     by_device: dict[str, dict[str, Any]] = {}
     for path in paths:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        if made["device_kind"] == "gpu":
+        if not path.is_file():
+            raise BadInput(f"{path}: no such tuned table; name one that the tune stage made")
+        made = read(path)
+        if made.get("device_kind") == "gpu":
             target = by_device.setdefault(made["device"], {**made, "entries": []})
             target["entries"] += made["entries"]
     written = []
     for device, merged in by_device.items():
         path = folder / file_name(device)
-        old = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
-        keyed = {json.dumps([e["operator"], e["backend"], e["problem"]], sort_keys=True): e for e in [*old, *merged["entries"]]}
+        both = [*read(path)["entries"], *merged["entries"]]
+        keyed = {json.dumps([e["operator"], e["backend"], e["problem"]], sort_keys=True): e for e in both}
         merged["entries"] = [keyed[key] for key in sorted(keyed)]
         write(path, merged)
         written.append(path)
@@ -89,8 +106,8 @@ def main() -> int:
     parser.add_argument("--promote", action="store_true", help=f"merge tuned tables of GPUs into {FOLDER.name}/ beside the kernels")
     options = parser.parse_args()
     if options.promote:
-        for path in promote(options.records) or [None]:
-            print(f"promoted: {path}" if path else "nothing to promote: no table of a GPU among them")
+        written = promote(options.records)
+        print("promoted: " + ", ".join(map(str, written)) if written else "nothing to promote: no table of a GPU among them")
         return 0
     if not options.out or len(options.records) != 1:
         raise BadInput("tune: give one record file and --out, or --promote with tuned tables")

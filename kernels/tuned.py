@@ -35,16 +35,27 @@ def read(path: Path) -> dict[str, Any]:
         return {"device": None, "entries": []}
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        schema, entries = table["schema"], table["entries"]
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{path}: not a tuned table; make it again with the tune stage, or remove it") from None
-    if schema != SCHEMA:
-        raise BadInput(f"{path}: schema {schema!r}, and this version reads {SCHEMA}; make it again with the tune stage")
-    for entry in entries:
-        for axis, value in entry["block"].items():
-            if not isinstance(value, int) or value < 1:
-                raise BadInput(f"{path}: {entry['operator']} {entry['backend']}: {axis} is {value!r}, not a positive whole number")
+    except ValueError:
+        table = None
+    fault = _fault(table)
+    if fault:
+        raise BadInput(f"{path}: {fault}; make it again with the tune stage, or remove it")
     return table
+
+
+def _fault(table: Any) -> str | None:
+    """What is wrong with the content of a tuned table, or None."""
+    if not isinstance(table, dict) or not {"schema", "device", "entries"} <= table.keys():
+        return "not a tuned table"
+    if table["schema"] != SCHEMA:
+        return f"schema {table['schema']!r}, and this version reads {SCHEMA}"
+    for entry in table["entries"]:
+        if not {"operator", "backend", "problem", "block"} <= entry.keys():
+            return f"an entry lacks operator, backend, problem or block: {entry}"
+        for axis, value in entry["block"].items():
+            if type(value) is not int or value < 1:
+                return f"{entry['operator']} {entry['backend']}: {axis} is {value!r}, not a positive whole number"
+    return None
 
 
 def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
@@ -69,6 +80,6 @@ def lookup(operator: str, backend: str, problem: Problem, device: str, space: Sp
         entries = [entry for entry in table["entries"] if (entry["operator"], entry["backend"]) == (operator, backend)]
         for entry in sorted(entries, key=lambda entry: distance(entry["problem"], problem.fields())):
             block = dict(entry["block"])
-            if table["device"] == device and set(block) == set(space.axes) and space.rule(problem, block) is None:
+            if table["device"] == device and space.objection(problem, block) is None:
                 return block
     return dict(space.default)

@@ -2,9 +2,9 @@
 
     python -m kernels.validate --config config/smoke.yaml --operator knn --backend triton --device cpu --out knn.triton.cpu.parquet
 
-Natively every block configuration is run on every awkward problem. Where there is no GPU, Triton kernels run in Triton's
-interpreter: the default configuration on every problem, the others on a few each (it is thousands of times slower, finds
-no races and checks no bounds). Each run is alone, with fresh inputs, against memory poisoned with NaN.
+The default configuration is run on every awkward problem, each other one on a share of them, in turn. Where there is no
+GPU, Triton kernels run in Triton's interpreter, which is thousands of times slower, finds no races and checks no bounds.
+Each run is alone, with fresh inputs, against memory poisoned with NaN.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from typing import Any
 from tqdm import tqdm
 
 from analysis.cli import BadInput, run
+from analysis.config import check as check_config
 from analysis.config import load
 from analysis.environment import environment, identity, versions
 from analysis.records import write_parquet
 from kernels import plan, registry
 from kernels.arrays import place, poisoned, to_numpy
 from kernels.contract import Backend, Block, Operator, Problem, Space, Verdict
-from kernels.device import LIBRARIES, Device, find
+from kernels.device import Device, find, libraries
 from kernels.source import digest
+
+STRIDE = {"native": 4, "interpreter": 64}
 
 
 def check(operator: Operator, backend: Backend, problem: Problem, block: Block, device: Device, seed: int) -> Verdict:
@@ -43,17 +46,17 @@ def check(operator: Operator, backend: Backend, problem: Problem, block: Block, 
     return operator.compare(problem, inputs, outputs, expected)
 
 
-def cases(operator: Operator, space: Space, thorough: bool) -> Iterator[tuple[Problem, Block]]:
-    """The (problem, block) pairs to check: all of them, or the default block on all and every other block on one in turn."""
-    problems = list(operator.awkward)
-    for index, problem in enumerate(problems):
-        valid = [block for block, reason in space.blocks(problem) if reason is None]
-        default = dict(space.default)
-        if default not in valid and space.rule(problem, default) is None:
-            valid.append(default)
-        for number, block in enumerate(valid):
-            if thorough or block == default or number % len(problems) == index:
-                yield problem, block
+def cases(operator: Operator, space: Space, stride: int) -> Iterator[tuple[Problem, Block]]:
+    """The (problem, block) pairs to check: the default block on every problem, each other block on every `stride`-th in turn.
+
+    Every block that is valid for a problem at all is checked at least once.
+    """
+    default = dict(space.default)
+    yield from ((problem, default) for problem in operator.awkward if space.rule(problem, default) is None)
+    blocks = [block for block, _ in space.blocks(operator.awkward[0]) if block != default]
+    for number, block in enumerate(blocks):
+        valid = [problem for problem in operator.awkward if space.rule(problem, block) is None]
+        yield from ((problem, block) for problem in valid[number % stride :: stride] or valid[:1])
 
 
 def main() -> int:
@@ -71,6 +74,7 @@ def main() -> int:
     if device.kind == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported; nothing else looks at it
     config = load(options.config)
+    check_config(config, options.config)
     operator = registry.operator(options.operator, config.get("operators", ()))
     backend = registry.outside(operator, options.impl) if options.impl else registry.backend(operator, options.backend)
     native = options.impl is not None or ("cuda" if device.kind == "gpu" else "cpu") in backend.devices
@@ -84,12 +88,14 @@ def main() -> int:
         "device": device.name,
         "device_kind": device.kind,
         "seed": config["seed"],
-        "versions": versions(*LIBRARIES.get(backend.name, ("numpy", "torch"))),
+        "versions": versions(*libraries(backend)),
         "provenance": environment(),
     }
     rows: list[dict[str, Any]] = []
     source = digest(backend)
-    for problem, block in tqdm(list(cases(operator, plan.space(config, operator, backend), native)), desc=f"validate {operator.name} {backend.name}"):
+    for problem, block in tqdm(
+        list(cases(operator, plan.space(config, operator, backend), STRIDE[base["mode"]])), desc=f"validate {operator.name} {backend.name}"
+    ):
         verdict = check(operator, backend, problem, block, device, config["seed"] + len(rows))
         point = identity(stage="validate", **{**base, "provenance": None}, problem=problem.fields(), block=block, source=source)
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -97,7 +103,9 @@ def main() -> int:
         rows.append({**base, "point": point, "problem": problem.fields(), "block": block, **outcome})
     wrong = [row for row in rows if not row["ok"]]
     if options.out:
-        write_parquet(options.out if not wrong else options.out.with_suffix(".failed.parquet"), rows)
+        failed = options.out.with_suffix(".failed.parquet")
+        failed.unlink(missing_ok=True)
+        write_parquet(failed if wrong else options.out, rows)
     for row in wrong[:5]:
         print(f"wrong: {row['operator']} {row['backend']} {row['problem']} {row['block']}: {row['message']}", file=sys.stderr)
     print(f"{operator.name} {backend.name} ({base['mode']}): {len(rows) - len(wrong)} of {len(rows)} right")

@@ -18,26 +18,25 @@ class BatchedEngine:
 
     def __init__(self, batcher: Batcher[Ask, Answer], deadline_s: float, facts: dict[str, Any]) -> None:
         self.batcher, self.deadline_s, self.facts = batcher, deadline_s, facts
-        self.running = 0
+
+    @property
+    def running(self) -> int:
+        return self.batcher.waiting + self.batcher.running
 
     async def ask(self, ask: Ask) -> Served:
-        self.running += 1
-        try:
-            done = await self.batcher.submit(ask, self.deadline_s)
-        finally:
-            self.running -= 1
+        done = await self.batcher.submit(ask, self.deadline_s)
         return Served(done.result, done.queue_ms, done.batch)
 
 
 @contextlib.asynccontextmanager
-async def batched(load: Callable[[], Components], arm: Mapping[str, Any], deadline_s: float) -> AsyncIterator[BatchedEngine]:
-    """Load the components without holding up the loop, warm up with the smallest and the largest batch, and serve."""
+async def batched(load: Callable[[], Components], arm: Mapping[str, Any], k: int, deadline_s: float) -> AsyncIterator[BatchedEngine]:
+    """Load the components without holding up the loop, warm up with the smallest and the largest batch at `k` chunks, and serve."""
 
     def ready() -> tuple[Components, Any]:
         components = load()
         pipeline = components.pipeline
         for size in (1, arm["max_batch"]):
-            pipeline.answer([Ask("How does it start?", 1)] * size)
+            pipeline.answer([Ask("How does it start?", k)] * size)
         return components, pipeline
 
     components, pipeline = await asyncio.to_thread(ready)

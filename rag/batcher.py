@@ -59,6 +59,8 @@ class Batcher(Generic[Q, R]):
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
         self._worker: asyncio.Task[None] | None = None
+        self.running = 0
+        """The number of requests in the batch in hand."""
 
     async def __aenter__(self) -> Batcher[Q, R]:
         self._worker = asyncio.create_task(self._run())
@@ -139,6 +141,7 @@ class Batcher(Generic[Q, R]):
     async def _answer(self, batch: list[_Entry[Q, R]]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
+        self.running = len(batch)
         try:
             results = await loop.run_in_executor(self._thread, self._call, [entry.request for entry in batch])
             if len(results) != len(batch):
@@ -150,6 +153,8 @@ class Batcher(Generic[Q, R]):
                 if not entry.answer.done():
                     await self._answer([entry])
             return
+        finally:
+            self.running = 0
         for entry, result in zip(batch, results, strict=True):
             if not entry.answer.done():
                 entry.answer.set_result(Done(result, (started - entry.arrived) * 1e3, len(batch)))

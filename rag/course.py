@@ -55,12 +55,12 @@ class CourseEngine:
 
 
 @contextlib.asynccontextmanager
-async def course(load: Callable[[], Components]) -> AsyncIterator[CourseEngine]:
-    """Load the components without holding up the loop, warm up with one request, and serve."""
+async def course(load: Callable[[], Components], k: int) -> AsyncIterator[CourseEngine]:
+    """Load the components without holding up the loop, warm up with one request for `k` chunks, and serve."""
 
     def ready() -> CourseEngine:
         engine = CourseEngine(load())
-        engine.answer(Ask("How does it start?", 1))
+        engine.answer(Ask("How does it start?", k))
         return engine
 
     yield await asyncio.to_thread(ready)

@@ -6,7 +6,6 @@ Points that the journal has already are not measured again; a kill loses at most
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,12 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from analysis.cli import BadInput, run
-from analysis.environment import ROOT
 from analysis.records import Journal
 from kernels.device import Device, find
 from rag import cache, config, corpus, models, rows
 from rag.config import Experiment
-from rag.launch import launched
+from rag.launch import environment, launched
 from rag.measure import arrivals, idle, measure, summary
 from rag.points import Point, plan
 from rag.questions import questions
@@ -52,8 +50,7 @@ def _embed(experiment: Experiment, texts: corpus.Corpus, arguments: argparse.Nam
     if cache.path(embedder, models.locate(embedder["model"], f"{experiment.where}.embedder"), texts).is_file():
         return
     command = [sys.executable, "-m", "rag.prepare", *_same(arguments)]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL)
     if done.returncode:
         raise BadInput(f"{experiment.where}: the corpus could not be embedded (see above)")
 

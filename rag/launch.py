@@ -29,16 +29,20 @@ def launched(arguments: Sequence[str], log: Path, ready_s: float = READY_S) -> I
     RuntimeError where it ends, or is not ready within `ready_s` seconds.
     """
     command = [sys.executable, "-m", "rag.service", "--port", "0", "--until-eof", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment(), start_new_session=True
         )
     try:
         yield _address(process, log, ready_s)
     finally:
         _end(process)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with the project's root first on Python's path whatever the working directory."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def _address(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str:

@@ -36,7 +36,7 @@ def arrivals(experiment: Experiment, point: Point) -> list[float]:
     return times
 
 
-def asked(questions: Sequence[Question], number: int, seed: int) -> list[Question]:
+def asked(questions: Sequence[Question], number: int, seed: Sequence[int]) -> list[Question]:
     """`number` questions: all of them in an order drawn by `seed`, then all in another order, and so on."""
     rng = np.random.default_rng(seed)
     rounds = -(-number // len(questions))
@@ -50,8 +50,10 @@ def measure(experiment: Experiment, point: Point, attempt: int, url: str, questi
     """
     settings = experiment.settings
     times = arrivals(experiment, point)
-    chosen = asked(questions, len(times), experiment.seed)
+    chosen = asked(questions, len(times), [experiment.seed, point.repeat])
     facts = _ready(url)
+    if not facts:
+        raise RuntimeError(f"the service at {url} no longer answers; its log says why")
     if facts["device"] != ("cuda" if device.kind == "gpu" else "cpu"):
         raise BadInput(f"the service runs on {facts['device']} beside a {device.name}: install PyTorch's CUDA build, or use --device cpu")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

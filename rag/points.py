@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from analysis.environment import ROOT, identity, versions
 from kernels.device import Device
+from kernels.source import digest_of
 from rag import models
 from rag.config import Experiment
 from rag.corpus import Corpus
@@ -43,7 +42,7 @@ def plan(experiment: Experiment, corpus: Corpus, device: Device) -> list[Point]:
         **{name: settings[name] for name in ("questions", "embedder", "generator", "k")},
         "load": load,
         "seed": experiment.seed,
-        "code": code_digest(),
+        "code": code_digest(device.kind),
         "versions": versions(*LIBRARIES),
         "device": [device.name, device.driver],
         "protocol": PROTOCOL,
@@ -57,10 +56,7 @@ def plan(experiment: Experiment, corpus: Corpus, device: Device) -> list[Point]:
 
 
 @functools.cache
-def code_digest() -> str:
-    """The first 16 hex digits of the sha256 over this package's source and that of the kernels it searches with."""
-    hashed = hashlib.sha256()
-    for folder in (Path(__file__).parent, ROOT / "kernels" / "knn"):
-        for path in sorted(folder.glob("*.py")):
-            hashed.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return hashed.hexdigest()[:16]
+def code_digest(kind: str) -> str:
+    """A digest of the services, the load and the measuring, and of the kernel that they search with on a device of `kind`."""
+    retrieval = "triton_impl.py" if kind == "gpu" else "torch_impl.py"
+    return digest_of([ROOT / "rag" / "experiment.py", ROOT / "rag" / "service.py", ROOT / "kernels" / "knn" / retrieval])

@@ -36,13 +36,15 @@ def _serve(experiment: config.Experiment, arm: dict[str, object], arguments: arg
 
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    failures: list[BaseException] = []
+    settings, failures = experiment.settings, list[BaseException]()
 
     def opening() -> AbstractAsyncContextManager[api.Engine]:
         def load() -> components.Components:
             return components.load(experiment, arguments.device)
 
-        return course(load) if arm["service"] == "course" else batched(load, arm, experiment.settings["load"]["deadline_s"])
+        if arm["service"] == "course":
+            return course(load, settings["k"])
+        return batched(load, arm, settings["k"], settings["load"]["deadline_s"])
 
     def on_failure(error: BaseException) -> None:
         failures.append(error)

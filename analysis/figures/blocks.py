@@ -44,14 +44,18 @@ def draw(records: Path | str) -> Any:
     best = timed(frame, records)
     frame = frame.assign(median=best["median"].reindex(frame.index), key=frame["problem"].map(canonical))
     frame = frame[frame["block"].map(bool)] if frame["block"].map(bool).any() else frame
-    spaces = [rows for _, rows in frame.groupby(["key", "backend"], sort=False)]
-    figure, axes = style.grid(len(spaces), height=2.2, columns=2 if len(spaces) < 7 else 3)
+    backends = list(dict.fromkeys(frame["backend"]))
+    groups = (rows for _, rows in frame.groupby(["key", "backend"], sort=False))
+    spaces = sorted(groups, key=lambda rows: backends.index(rows["backend"].iloc[0]))
+    small = len(spaces) > 6
+    height = (1.75 if small else 2.2) if any(len(_shown(rows)) > 1 for rows in spaces) else 1.3
+    figure, axes = style.grid(len(spaces), height=height, columns=3 if small else 2)
     fields = varying(list(frame["problem"]))
     classes: dict[tuple[str, str], None] = {}
     for axis, rows in zip(axes, spaces, strict=True):
-        used = _map(figure, axis, rows, small=len(spaces) >= 7)
-        classes |= dict.fromkeys(used)
-        axis.set_title("\n".join(part for part in (str(rows["backend"].iloc[0]), label(rows["problem"].iloc[0], fields)) if part))
+        classes |= dict.fromkeys(_map(figure, axis, rows, small))
+        sizes = {name: style.compact(value) if isinstance(value, int) else value for name, value in rows["problem"].iloc[0].items()}
+        axis.set_title("\n".join(filter(None, [str(rows["backend"].iloc[0]), label(sizes, fields)])))
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
     medians = f"best medians of {samples_text(list(best['summary']))}, in ms"
     style.head(figure, device(frame), common(list(frame["problem"])), f"points: {counts}", medians, "outlined: the fastest")
@@ -84,12 +88,12 @@ def _map(figure: Any, axis: Any, rows: Frame, small: bool) -> list[tuple[str, st
             axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="#999999", linewidth=0, zorder=1, **_CELL[worst["status"]]))
             text = axis.text(column, row, used[-1][0], ha="center", va="center", fontsize=7)
             text.set_bbox({"facecolor": "#EEEEEE", "edgecolor": "none", "pad": 0.8})
-    _color(figure, axis, values, 5.5 if small or len(xs) > 6 else 7)
+    _color(figure, axis, values, small)
     _label(axis, shown, xs, ys)
     return used
 
 
-def _color(figure: Any, axis: Any, values: np.ndarray, size: float) -> None:
+def _color(figure: Any, axis: Any, values: np.ndarray, small: bool) -> None:
     """The measured cells in colour with their medians written in, and the outline of the smallest."""
     colors = matplotlib.colormaps["cividis_r"]
     low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
@@ -102,10 +106,13 @@ def _color(figure: Any, axis: Any, values: np.ndarray, size: float) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = sum(colors(norm(value))[:3]) < 1.5
+            size = 5 if small or values.shape[1] > 6 else 7
             axis.text(column, row, style.digits(value), ha="center", va="center", fontsize=size, color="white" if dark else "black")
     row, column = np.unravel_index(np.nanargmin(values), values.shape)
     inside = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2, zorder=3)
     axis.add_patch(inside)
+    if small:  # no room for a scale, and every cell has its number
+        return
     bar = figure.colorbar(image, ax=axis, pad=0.02, fraction=0.06)
     style.log_values(bar.ax.yaxis)
     bar.ax.yaxis.set_minor_formatter(NullFormatter())

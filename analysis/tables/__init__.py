@@ -37,7 +37,7 @@ def write(frame: Frame, stem: Path | str) -> None:
     What holds for all rows stands under the table: `frame.attrs["note"]`.
     """
     shown, note = frame.map(_text), frame.attrs.get("note", "")
-    numbers = {name for name in frame if all(isinstance(value, int | float | Summary) for value in frame[name]) and len(frame)}
+    numbers = {name for name in frame if all(_missing(value) or isinstance(value, int | float | Summary) for value in frame[name])}
     with replacing(f"{stem}.tex") as path:
         path.write_text(_latex(shown, numbers, note), encoding="utf-8")
     with replacing(f"{stem}.csv") as path:
@@ -62,10 +62,14 @@ def interval(its: Summary) -> str:
     return f"{digits(its.median)} [{digits(its.low)}, {digits(its.high)}]"
 
 
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
 def _text(value: Any) -> str:
     if isinstance(value, Summary):
         return interval(value)
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if _missing(value):
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -73,19 +77,21 @@ def _text(value: Any) -> str:
 
 
 _WIDE = 36  # characters of a cell beyond which its column breaks lines
+PAGE = 40  # rows that fit a page
 
 
-def _latex(shown: Frame, numbers: set[str], note: str) -> str:
-    """Pandas' booktabs with everything escaped, no wider than the text; a long table continues over pages."""
+def _latex(shown: pd.DataFrame, numbers: set[str], note: str) -> str:
+    """Pandas' booktabs with everything escaped, no wider than the text; a long table in parts that fit a page each."""
     if shown.empty:
         return "(no rows)\n"
-    long = len(shown) > 45
     frame = shown.map(escape).rename(columns={name: escape(str(name)) for name in shown})
-    wide = r">{\raggedright\arraybackslash}p{4.2cm}"
-    forms = ["r" if name in numbers else wide if shown[name].map(len).max() > _WIDE else "l" for name in shown]
-    text = frame.style.hide(axis="index").to_latex(hrules=True, column_format="".join(forms), environment="longtable" if long else None)
-    body = text if long else f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{text}\\end{{adjustbox}}\n"
-    return body + (f"\\par\\smallskip{{\\footnotesize {escape(note)}\\par}}\n" if note else "")
+    wide = r">{\raggedright\arraybackslash}p{5cm}"
+    form = "".join("r" if name in numbers else wide if shown[name].map(len).max() > _WIDE else "l" for name in shown)
+    parts = [frame.iloc[start : start + PAGE].style.hide(axis="index") for start in range(0, len(frame), PAGE)]
+    bodies = [part.to_latex(hrules=True, column_format=form) for part in parts]
+    fit = "max width=\\linewidth,max totalheight=0.85\\textheight"
+    fitted = [f"\\begin{{adjustbox}}{{{fit}}}\n{body}\\end{{adjustbox}}\n" for body in bodies]
+    return "\\par\\medskip\n".join(fitted) + (f"\\par\\smallskip{{\\footnotesize {escape(note)}\\par}}\n" if note else "")
 
 
 def _flat(frame: Frame) -> Frame:

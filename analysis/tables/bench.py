@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from analysis.statistics import ratio
 from analysis.tables import command, fixed
 
 _ORDER = (
-    *("problem", "backend", "median (ms)", "limit (ms)", "of the limit", "over NumPy"),
-    *("error (tolerances)", "not measured", "includes", "device"),
+    *("problem", "backend", "median (ms)", "limit (ms)", "of the limit (%)", "over NumPy"),
+    *("error (tolerances)", "includes", "device"),
 )
 
 
@@ -23,9 +23,10 @@ def table(records: Sequence[Path]) -> Frame:
     """Medians with intervals, the share of the limit reached, and the speed over NumPy on the same problem where it was measured.
 
     Rows of several files stay apart: each is compared with its own file's baseline, on its own device. What could not run
-    has the reason in place of a time.
+    stands in the note, with the reason.
     """
     rows: list[dict[str, Any]] = []
+    failed: list[str] = []
     for path in records:
         frame = points(path)
         fields = varying(list(frame["problem"]))
@@ -33,12 +34,7 @@ def table(records: Sequence[Path]) -> Frame:
         base = {canonical(row.problem): row.samples_ms for row in measured[measured["backend"] == BASELINE].itertuples()}
         for row in measured.itertuples():
             rows.append(_row(row, fields, base.get(canonical(row.problem))))
-        done = set(zip(measured["backend"], measured["problem"].map(canonical), strict=True))
-        for row in frame[frame["status"] != "measured"].itertuples():
-            if (row.backend, canonical(row.problem)) not in done:
-                missing = f"{row.status}: {row.reason or 'no reason given'}"
-                its = {"includes": getattr(row, "includes", ""), "not measured": missing}
-                rows.append({"problem": label(row.problem, fields), "backend": row.backend, **its})
+        failed += list(_unmeasured(frame, measured))
         for row in rows:
             row.setdefault("device", device(frame))
         same = common(list(frame["problem"]))
@@ -53,7 +49,16 @@ def table(records: Sequence[Path]) -> Frame:
         sentences,
         f"Problems: {same}." if len(records) == 1 else "",
         f"Medians of {counts}, in brackets the 95 % bootstrap interval.",
+        *failed,
     )
+
+
+def _unmeasured(frame: Frame, measured: Frame) -> Iterator[str]:
+    """A sentence for each backend and reason for which problems have no time."""
+    done = set(zip(measured["backend"], measured["problem"].map(canonical), strict=True))
+    lacking = frame[[pair not in done for pair in zip(frame["backend"], frame["problem"].map(canonical), strict=True)]]
+    for (backend, status, reason), rows in lacking.fillna({"reason": "no reason given"}).groupby(["backend", "status", "reason"]):
+        yield f"{backend}: {len(rows)} {status} ({reason})."
 
 
 def _row(row: Any, fields: list[str], base: Any) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def _row(row: Any, fields: list[str], base: Any) -> dict[str, Any]:
         "backend": row.backend,
         "median (ms)": row.summary,
         "limit (ms)": float(limit) if known else None,
-        "of the limit": f"{100 * float(limit) / row.median:.0f} %" if known else "–",
+        "of the limit (%)": 100 * float(limit) / row.median if known else None,
         "over NumPy": ratio(base, row.samples_ms) if base is not None else None,
         "error (tolerances)": float(row.error) if getattr(row, "error", None) is not None else None,
         "includes": getattr(row, "includes", ""),

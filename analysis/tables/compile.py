@@ -47,8 +47,8 @@ def _range(values: Any) -> str:
 
 
 def _variants(frame: Frame) -> dict[str, list[Any]]:
-    def whole(name: str) -> list[int | None]:
-        return [None if pd.isna(value) else int(value) for value in frame[name]]
+    def whole(name: str) -> Any:
+        return pd.to_numeric(frame[name]).astype("Int64")  # whole, though some may be missing
 
     return {
         **{name: list(frame[name]) for name in ("operator", "backend", "architecture", "kernel")},
@@ -58,7 +58,7 @@ def _variants(frame: Frame) -> dict[str, list[Any]]:
         "shared memory (B)": whole("shared"),
         "compiling (s)": [float(value) for value in pd.to_numeric(frame["seconds"])],
         "verdict": list(frame["verdict"]),
-        "reason": [reason or "" for reason in frame["reason"]],
+        "reason": frame["reason"].fillna(""),
     }
 
 

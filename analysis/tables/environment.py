@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.cli import run
 from analysis.measured import Frame, mapping, read
-from analysis.tables import MISSING, command
+from analysis.tables import MISSING, command, fixed
 
 KEY = ("device", "driver", "commit")
 
@@ -22,14 +22,15 @@ def table(records: Sequence[Path]) -> Frame:
         frame = read(path, ("versions",))
         columns = [frame.get(name, pd.Series("", index=frame.index)) for name in ("device", "versions", "provenance")]
         for device, versions, provenance in zip(*columns, strict=True):
-            if not provenance:  # a compiled variant has no device: what compiled it stands in its own table
+            if not provenance:
                 continue
             row = _environment(device, mapping(versions), mapping(provenance))
             kept = found.setdefault(tuple(row[name] for name in KEY), {"records": 0} | {name: {} for name in row if name not in KEY})
             kept["records"] += 1
             for name in kept.keys() - {"records"}:
                 kept[name] |= dict.fromkeys(row[name])
-    return pd.DataFrame([_text(key, kept) for key, kept in found.items()])
+    sentences = {"driver": "Driver {}.", "commit": "Commit {}.", "hosts": "Host {}.", "Slurm jobs": "Slurm jobs: {}."}
+    return fixed(pd.DataFrame([_text(key, kept) for key, kept in found.items()]), sentences | {"SM clock (MHz)": "SM clock {} MHz."})
 
 
 def _environment(device: Any, versions: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def _environment(device: Any, versions: dict[str, Any], provenance: dict[str, An
     commit = str(provenance.get("commit", MISSING))
     clock = gpu.get("clock_sm_mhz")
     return {
-        "device": str(device or MISSING),
+        "device": str(device or "compiling"),
         "driver": str(gpu.get("driver") or MISSING),
         "commit": (commit[:12] if len(commit) == 40 else commit) + (" with changes" if provenance.get("dirty") else ""),
         "hosts": [str(provenance["host"])] if provenance.get("host") else [],
@@ -54,7 +55,7 @@ def _text(key: tuple[str, ...], kept: dict[str, Any]) -> dict[str, Any]:
     return {
         **dict(zip(KEY, key, strict=True)),
         "hosts": ", ".join(kept["hosts"]) or MISSING,
-        "Slurm jobs": ", ".join(jobs) if len(jobs) < 4 else f"{len(jobs)} jobs, {jobs[0]} to {jobs[-1]}",
+        "Slurm jobs": ", ".join(jobs) or MISSING if len(jobs) < 4 else f"{len(jobs)} jobs, {jobs[0]} to {jobs[-1]}",
         "SM clock (MHz)": MISSING if not clocks else f"{clocks[0]}" if len(clocks) == 1 else f"{clocks[0]}–{clocks[-1]}",
         "versions": ", ".join(sorted(kept["versions"])),
         "records": kept["records"],

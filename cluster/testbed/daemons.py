@@ -92,9 +92,12 @@ def _free_ports(count: int) -> list[int]:
 def _start(state: Path) -> None:
     def run(*command: str) -> None:
         """A command that ends, as Slurm's daemons do when they have gone into the background."""
-        with (state / "log" / "start.log").open("a") as log:
-            if subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode:
-                raise BadInput(f"{command[0]} did not start; the reason is in {state}/log")
+        file = state / "log" / "start.log"
+        with file.open("a") as log:
+            code = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+        if code:
+            said = [line for line in file.read_text().splitlines() if line.strip()]
+            raise BadInput(f"the testbed did not start ({' '.join(said[-1:]) or command[0]}); more in {state}/log")
 
     variables = os.environ | environment(state) | {"PATH": _PATH, "MYSQL_UNIX_PORT": str(state / "db.socket")}
     run("munged", *(f"--{key}={state}/{name}" for key, name in _MUNGE.items()))
@@ -148,8 +151,14 @@ def down(state: Path) -> list[str]:
 
 
 def end(state: Path) -> list[str]:
-    """End the daemons, clients of others first."""
+    """Cancel what runs and waits, then end the daemons, clients of others first."""
     alive = running(state)
+    if "slurmctld" in alive:
+        variables = os.environ | environment(state)
+        for user in set(_quiet(["squeue", "--noheader", "--format=%u"], variables).stdout.split()):
+            _quiet(["scancel", f"--user={user}"], variables)
+        with contextlib.suppress(BadInput):  # a daemon may be gone already: its jobs cannot be waited for
+            _until("the end of the jobs", state, lambda: not _quiet(["squeue", "--noheader"], variables).stdout.strip())
     order = sorted(alive, key=lambda name: ("slurmd.", "slurmctld", "slurmdbd", "mariadbd", "munged").index(_kind(name)))
     for name in order:
         _end(alive[name])

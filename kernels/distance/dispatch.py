@@ -5,21 +5,25 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from analysis.cli import BadInput
 from kernels.contract import Arrays, Block, Operator
 
-METRICS = ("cosine", "l2", "dot", "l1")
+Metric = Literal["cosine", "l2", "dot", "l1"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 NUMBER = {"l2": 0, "l1": 1, "dot": 2, "cosine": 3}
 """The metrics as the kernels' compile-time constant METRIC."""
 
 
-def check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise BadInput(f"metric: {metric!r} is not one of {', '.join(METRICS)}")
+def known_metric(metric: str) -> Metric:
+    """`metric`. Raises BadInput unless it is one of METRICS."""
+    for known in METRICS:
+        if metric == known:
+            return known
+    raise BadInput(f"metric: {metric!r} is not one of {', '.join(METRICS)}")
 
 
 def library(name: str, array: Any) -> str:

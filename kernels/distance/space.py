@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kernels.contract import Block, Space
@@ -13,19 +14,19 @@ FEW = 8
 def without_effect(problem: Any, block: Block, unused: tuple[str, ...], default: Block) -> str | None:
     """The reason to leave `block` out where it differs from the default in axes that its kernel does not use."""
     idle = [axis for axis in unused if block[axis] != default[axis]]
-    return f"{', '.join(idle)} has no effect with q = {problem.q}" if idle else None
+    return f"{', '.join(idle)} without effect for {problem.metric} with q = {problem.q}" if idle else None
 
 
-def tile_rule(default: Block) -> Any:
-    """The rule of spaces with axes BLOCK_Q and num_stages: only the tiled kernel, from FEW queries on, has either."""
+def tile_rule(default: Block, tiled: tuple[str, ...], products: tuple[str, ...] = ()) -> Callable[[Any, Block], str | None]:
+    """The rule of a backend with a streaming and a tiled kernel: it leaves out blocks that differ in nothing that is used.
+
+    `tiled` are the axes that the tiled kernel alone has; `products` those that it has for dot and cosine alone.
+    """
 
     def rule(problem: Any, block: Block) -> str | None:
-        unused = tuple(axis for axis in ("BLOCK_Q", "num_stages") if axis in block)
         if min(problem.q, problem.n) < FEW:
-            return without_effect(problem, block, unused, default)
-        if problem.metric in ("l2", "l1"):
-            return without_effect(problem, block, tuple(axis for axis in ("num_stages",) if axis in block), default)
-        return None
+            return without_effect(problem, block, tiled, default)
+        return without_effect(problem, block, products if problem.metric in ("l2", "l1") else (), default)
 
     return rule
 
@@ -33,18 +34,18 @@ def tile_rule(default: Block) -> Any:
 NUMPY = Space(axes={"ROWS": (256, 1024, 4096)}, default={"ROWS": 1024})
 TORCH = Space(axes={"ROWS": (4096, 65536, 262144, 1048576)}, default={"ROWS": 262144})
 
-_TRITON = {"BLOCK_Q": 32, "BLOCK_N": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
+_TRITON = {"BLOCK_Q": 64, "BLOCK_N": 64, "BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
 TRITON = Space(
-    axes={"BLOCK_Q": (32, 64), "BLOCK_N": (32, 64, 128), "BLOCK_D": (16, 32, 64), "num_warps": (4, 8), "num_stages": (2,)},
+    axes={"BLOCK_Q": (32, 64), "BLOCK_N": (64, 128), "BLOCK_D": (32, 64), "num_warps": (4, 8), "num_stages": (2, 3)},
     default=_TRITON,
-    rule=tile_rule(_TRITON),
+    rule=tile_rule(_TRITON, ("BLOCK_Q", "num_stages"), ("BLOCK_D", "num_stages")),
     powers_of_two=frozenset({"BLOCK_Q", "BLOCK_N", "BLOCK_D", "num_warps"}),
 )
 
-_CUPY = {"BLOCK_Q": 64, "BLOCK_N": 64, "BLOCK_D": 16}
+_CUPY = {"BLOCK_Q": 64, "BLOCK_N": 128, "BLOCK_D": 16}
 CUPY = Space(
     axes={"BLOCK_Q": (32, 64, 128), "BLOCK_N": (32, 64, 128), "BLOCK_D": (8, 16, 32)},
     default=_CUPY,
-    rule=tile_rule(_CUPY),
+    rule=tile_rule(_CUPY, ("BLOCK_Q", "BLOCK_N", "BLOCK_D")),
     powers_of_two=frozenset({"BLOCK_Q", "BLOCK_N", "BLOCK_D"}),
 )

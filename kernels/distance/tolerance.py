@@ -27,11 +27,16 @@ def deviation(found: np.ndarray, expected: np.ndarray, allowance: np.ndarray) ->
     An oracle's value beyond the float32 range counts as infinite.
     """
     found = np.asarray(found, np.float64)
-    expected = np.where(np.abs(expected) > LARGEST, np.sign(expected) * np.inf, expected)
+    expected = np.where(np.abs(expected) > LARGEST, np.copysign(np.inf, expected), expected)
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
         units = np.abs(found - expected) / allowance
     return np.where(same, 0.0, np.where(np.isfinite(found) & np.isfinite(expected), units, np.inf))
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` numbers from 0 to `count` - 1, evenly spread, the first and the last among them where there are two."""
+    return np.unique(np.linspace(0, max(count - 1, 0), max(1, min(count, most)), dtype=np.int64))[:count]
 
 
 def row_norms(rows: np.ndarray) -> np.ndarray:

@@ -39,8 +39,9 @@ def samples(median: float, n: int = 31, spread: float = 0.03, seed: int = 0) -> 
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    return {"commit": COMMIT, "dirty": False, "host": "node7", "slurm_job_id": "4242", "command": "python -m kernels.sweep", "python": "3.11.2",
-            "gpu": {"name": GPU, "uuid": "GPU-1", "driver": "595.1", "before": {"clock_sm_mhz": 1980}}, **more}  # fmt: skip
+    gpu = {"name": GPU, "uuid": "GPU-1", "driver": "595.1", "clock_sm_mhz": 1980}
+    fields = {"commit": COMMIT, "dirty": False, "host": "node7", "slurm_job_id": "4242", "command": "python -m kernels.sweep"}
+    return {**fields, "python": "3.11.2", "gpu": gpu, **more}
 
 
 def point(stage: str, backend: str, problem: dict[str, Any], median: float | None, **more: Any) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def sweeps(**more: Any) -> list[dict[str, Any]]:
                 if (q, n) == (16, 32):
                     status, reason, median = "failed", "CompilationError: at 3:1", None
                 twice = samples(1.5, seed=9) if (q, n, warps) == (32, 64, 4) else []
-                rows.append(point("sweep", "triton", problem, median, block=block, aa_samples_ms=twice, status=status, reason=reason, experiment="knn", **more))
+                its = {"block": block, "aa_samples_ms": twice, "status": status, "reason": reason, "experiment": "knn"}
+                rows.append(point("sweep", "triton", problem, median, **its, **more))
     for size in (256, 512, 1024, 2048):
         rows.append(point("sweep", "torch", problem, 2 + abs(np.log2(size / 1024)) * 0.3, block={"ROWS": size}, experiment="knn",
                           aa_samples_ms=samples(2.3, seed=9) if size == 512 else [], **more))  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.cli import BadInput
+from analysis.cli import BadInput, run
 from analysis.figures import blocks, latency, scaling, speedup, throughput
 from analysis.records import write_parquet
 from analysis.style import save
@@ -31,14 +30,9 @@ def head(figure: Any) -> str:
     return figure._suptitle.get_text()
 
 
-def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+def stored(folder: Path, rows: list[dict[str, Any]]) -> Path:
     write_parquet(folder / "records.parquet", rows)
     return folder / "records.parquet"
-
-
-@pytest.fixture(autouse=True)
-def drawable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
 
 
 def test_speedups_are_ratios_of_the_medians(written: Path):
@@ -61,21 +55,21 @@ def test_the_head_names_device_problem_samples_and_interval(written: Path):
 
 
 def test_problems_without_a_baseline_are_left_out_and_counted(tmp_path: Path):
-    rows = [row for row in synthetic.speedups() if not (row["backend"] == "numpy" and '"d": 8,' not in row["problem"] and "32768" in row["problem"])]
-    figure = speedup.draw(written(tmp_path, rows))
+    rows = [row for row in synthetic.speedups() if not (row["backend"] == "numpy" and "32768" in row["problem"])]
+    figure = speedup.draw(stored(tmp_path, rows))
     assert "4 points without a numpy time left out" in head(figure)
     assert max(lines(figure.axes[0])["torch"][0]) == 4096
 
 
 def test_without_any_baseline_the_figure_says_so(tmp_path: Path):
     rows = [row for row in synthetic.speedups() if row["backend"] != "numpy"]
-    (axis,) = speedup.draw(written(tmp_path, rows)).axes
+    (axis,) = speedup.draw(stored(tmp_path, rows)).axes
     assert "No speed-up" in axis.texts[0].get_text()
 
 
 def test_one_point_alone_is_drawn(tmp_path: Path):
     rows = [row for row in synthetic.scalings() if '"n": 1000,' in row["problem"]]
-    figure = scaling.draw(written(tmp_path, rows))
+    figure = scaling.draw(stored(tmp_path, rows))
     assert lines(figure.axes[0])["torch"][1] == pytest.approx([0.2])
     save(figure, tmp_path / "one")
     assert (tmp_path / "one.png").stat().st_size > 5000
@@ -99,18 +93,18 @@ def test_a_field_that_is_no_number_is_refused(written: Path):
 def test_two_gpus_share_no_figure(draw: Any, tmp_path: Path):
     rows = [row | {"device": f"GPU {number % 2}", "device_kind": "gpu"} for number, row in enumerate(synthetic.scalings())]
     with pytest.raises(BadInput, match=r"records of 2 devices \(GPU 0, GPU 1\)"):
-        draw(written(tmp_path, rows))
+        draw(stored(tmp_path, rows))
 
 
 def test_a_gpu_beside_the_processor_of_its_host_is_one_machine(tmp_path: Path):
     rows = [row | ({} if row["backend"] == "numpy" else {"device": synthetic.GPU, "device_kind": "gpu"}) for row in synthetic.scalings()]
-    assert f"{synthetic.GPU} and {synthetic.CPU}" in head(scaling.draw(written(tmp_path, rows)))
+    assert f"{synthetic.GPU} and {synthetic.CPU}" in head(scaling.draw(stored(tmp_path, rows)))
 
 
 def test_the_latest_attempt_counts(tmp_path: Path):
     first = [row for row in synthetic.scalings() if row["backend"] == "torch"]
     again = [row | {"attempt": 2, "samples_ms": [2 * value for value in row["samples_ms"]]} for row in first]
-    (axis,) = scaling.draw(written(tmp_path, [*again, *first])).axes
+    (axis,) = scaling.draw(stored(tmp_path, [*again, *first])).axes
     assert lines(axis)["torch"][1] == pytest.approx([2 * (0.05 + 1.5e-4 * n) for n in (1e3, 1e4, 1e5, 1e6)])
 
 
@@ -134,8 +128,9 @@ def test_a_space_of_one_axis_is_a_row(written: Path):
 
 
 def test_a_backend_of_which_nothing_was_measured_is_hatched(tmp_path: Path):
-    rows = [row | ({"status": "failed", "reason": "launch failed", "samples_ms": []} if row["backend"] == "torch" else {}) for row in synthetic.sweeps()]
-    figure = blocks.draw(written(tmp_path, rows))
+    failed = {"status": "failed", "reason": "launch failed", "samples_ms": []}
+    rows = [row | (failed if row["backend"] == "torch" else {}) for row in synthetic.sweeps()]
+    figure = blocks.draw(stored(tmp_path, rows))
     axis = next(axis for axis in figure.axes if axis.get_title() == "torch")
     assert len([patch for patch in axis.patches if patch.get_hatch()]) == 4
 
@@ -201,7 +196,7 @@ def test_bad_records_are_one_line_and_status_2(content: bytes | None, tmp_path: 
         path.write_bytes(content)
     monkeypatch.setattr(sys, "argv", ["blocks", str(path), "--out", str(tmp_path / "figure")])
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("analysis.figures.blocks", run_name="__main__", alter_sys=False)
+        run(blocks.main)
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -212,4 +207,4 @@ def test_bad_records_are_one_line_and_status_2(content: bytes | None, tmp_path: 
 def test_records_of_which_nothing_was_measured_are_refused(tmp_path: Path):
     rows = [row | {"status": "failed", "samples_ms": []} for row in synthetic.scalings()]
     with pytest.raises(BadInput, match="none of its 12 points was measured"):
-        scaling.draw(written(tmp_path, rows))
+        scaling.draw(stored(tmp_path, rows))

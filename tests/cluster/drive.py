@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -38,4 +39,5 @@ def message(output: str, rule: str) -> list[str]:
     lines = output.partition(f"Error in rule {rule}:\n")[2].splitlines()
     assert lines, f"no error of rule {rule} in:\n{output}"
     first = lines[0].strip().removeprefix("message: ")
-    return [first, *(line.strip().removeprefix("| ") for line in lines[1:] if line.startswith("    | "))]
+    tail = itertools.takewhile(lambda line: line.startswith("    | "), lines[1:])
+    return [first, *(line.strip().removeprefix("| ") for line in tail)]

@@ -58,9 +58,8 @@ def test_the_signal_that_arrives_as_the_command_ends_changes_nothing():
         assert command.checkpoint() is None
         raise submitit.core.utils.UncompletedJobError("not requeued")
 
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.001)
-    command.line = "sleep 0.3"
+    signal.signal(signal.SIGUSR2, handler)
+    command.line = "kill -USR2 $PPID; sleep 0.2"
     command()
 
 
@@ -69,6 +68,18 @@ import sys
 from snakemake_executor_plugin_submitit.command import Command
 Command(sys.argv[1], {})()
 """
+
+
+def test_a_second_signal_does_not_break_off_the_clearing_up(tmp_path):
+    line = f"(trap '' TERM; sleep 300 & echo $! > {tmp_path}/deaf; wait; sleep 300)"
+    task = subprocess.Popen([sys.executable, "-c", ENDED, line])
+    while not (tmp_path / "deaf").exists() or not (tmp_path / "deaf").read_text().strip():
+        time.sleep(0.05)
+    task.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    task.send_signal(signal.SIGTERM)
+    assert task.wait(30) == 128 + signal.SIGTERM
+    assert not alive(int((tmp_path / "deaf").read_text()))
 
 
 def test_a_task_that_is_told_to_stop_ends_all_that_its_command_started(tmp_path):
@@ -80,6 +91,18 @@ def test_a_task_that_is_told_to_stop_ends_all_that_its_command_started(tmp_path)
     assert task.wait(30) == 128 + signal.SIGTERM
     for name in ("background", "deaf"):
         assert not alive(int((tmp_path / name).read_text()))
+
+
+def test_a_task_that_is_killed_takes_its_command_along(tmp_path):
+    task = subprocess.Popen([sys.executable, "-c", ENDED, f"sleep 300 & echo $! > {tmp_path}/background; wait"])
+    while not (tmp_path / "background").exists() or not (tmp_path / "background").read_text().strip():
+        time.sleep(0.05)
+    sleeper = int((tmp_path / "background").read_text())
+    task.kill()
+    deadline = time.monotonic() + 20
+    while alive(sleeper) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(sleeper)
 
 
 def alive(pid: int) -> bool:

@@ -28,7 +28,8 @@ def test_every_resource_reaches_sbatch():
         "exclusive", "signal=USR2@90", "requeue", "job-name=sweep_knn",
     ):  # fmt: skip
         assert f"#SBATCH --{option}" in lines
-    assert "--cpus-per-task=4" in lines[-2], "the step must ask for its cores itself"
+    step = next(line for line in lines if line.startswith("srun"))
+    assert "--cpus-per-task=4" in step, "since Slurm 22.05 a step does not inherit its job's cores"
 
 
 def test_without_a_model_any_gpu_is_asked_for_and_without_gpu_none():

@@ -87,7 +87,7 @@ def test_what_waits_goes_together_and_nothing_waits_for_company():
             first = await blocked(worker, batcher)
             tasks = [asyncio.create_task(batcher.submit(number)) for number in range(1, 7)]
             await asyncio.sleep(0)
-            assert batcher.waiting == 6
+            assert (batcher.running, batcher.waiting) == (1, 6)
             worker.gate.set()
             done = await asyncio.gather(first, *tasks)
         return worker.batches, done[1:]

@@ -1,5 +1,6 @@
 """The experiment end to end with real services: complete records, nothing measured twice, nothing lost by a kill."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -24,20 +25,8 @@ COLUMNS = (
 
 
 def arguments(path: Path, folder: Path, *more: str) -> list[str]:
-    journal = folder / "journal" / "tiny"
-    return [
-        "--config",
-        str(path),
-        "--name",
-        "tiny",
-        "--out",
-        str(folder / "tiny.parquet"),
-        "--journal",
-        str(journal),
-        "--device",
-        "cpu",
-        *more,
-    ]
+    files = ["--config", str(path), "--out", str(folder / "tiny.parquet"), "--journal", str(folder / "journal" / "tiny")]
+    return [*files, "--name", "tiny", "--device", "cpu", *more]
 
 
 def call(monkeypatch, words: list[str]) -> int:
@@ -143,6 +132,22 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_arm_that_stays_busy_gets_a_new_service(monkeypatch):
+    started, states = [], iter([True, False, True])
+
+    @contextlib.contextmanager
+    def launched(*_):
+        started.append(len(started))
+        yield f"http://{started[-1]}"
+
+    monkeypatch.setattr(experiment, "launched", launched)
+    monkeypatch.setattr(experiment, "idle", lambda url: next(states))
+    pending, used = list("abcd"), []
+    for url in experiment._services(pending, [], Path("log")):
+        used.append((pending.pop(0), url))
+    assert used == [("a", "http://0"), ("b", "http://0"), ("c", "http://1"), ("d", "http://1")]
 
 
 def test_what_identifies_a_point(block, write_config):

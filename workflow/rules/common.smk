@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis import catalog
 from analysis.cli import BadInput
+from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
 from analysis.config import STAGES, Run, check, devices_of, load, sealed
@@ -16,6 +17,7 @@ from analysis.modules import closure, locate
 
 SHIPPED = "h200"
 EMBEDDED = "config/smoke.yaml"
+ASKED = set()
 ENDINGS = {"figure": "pdf", "table": "tex"}
 HAS_TEX = bool(shutil.which("latexmk") and shutil.which("pdflatex"))
 
@@ -100,7 +102,19 @@ def again_file(stage, name):
 
 
 def again_input(stage, name):
+    """The experiment's count of requests, one higher if this command asks for it again (--config again=true TARGET)."""
+    from analysis.cli import replacing
+
     path = again_file(stage, name)
+    if config.get("again") and workflow.is_main_process and not workflow.dryrun and path not in ASKED:
+        targets = workflow.dag_settings.targets
+        if not any(asks_for(target, *each) for each in EXPERIMENTS for target in targets):
+            raise WorkflowError(f"--config again=true: name an experiment as the target, such as {stage}_{name}")
+        if any(asks_for(target, stage, name) for target in targets):
+            ASKED.add(path)
+            count = attempt(stage, name)
+            with replacing(path) as temporary:
+                temporary.write_text(f"{count}\n")
     return [str(path)] if path.is_file() else []
 
 
@@ -108,6 +122,11 @@ def attempt(stage, name):
     """The attempt that records are wanted of: 1, and one more each time the experiment was asked for again."""
     path = again_file(stage, name)
     return 1 + (int(path.read_text()) if path.is_file() else 0)
+
+
+def asks_for(target, stage, name):
+    """Whether a target is an experiment's rule or one of its record files."""
+    return target == f"{stage}_{name}" or (Path(target).parent == RUN.folder / stage and Path(target).name.split(".")[0] == name)
 
 
 def previous(stage, file):
@@ -207,7 +226,7 @@ def tables_of(run):
             return [path.name.split(".")[1] for path in sorted(run.folder.glob(f"validate/{operator}.*.{device}.parquet"))]
         return plan.validated_on(registry.operator(operator, run.config.get("operators", ())), device)
 
-    return catalog.tables(run.config, run.devices, {name: validated(name, run.devices[0]) for name in catalog.operators(run.config)})
+    return catalog.tables(run.config, run.devices, validated)
 
 
 def of_run(these, run):
@@ -272,11 +291,11 @@ try:
         from analysis import sealing
 
         sealing.verify(PAPER.folder)
+    EXPERIMENTS = [(stage, name) for stage in STAGES for name in RUN.config.get(stage) or {}]
     FIGURES = items(lambda run: catalog.figures(run.config, run.devices))
     TABLES = items(tables_of)
 except BadInput as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
-EXPERIMENTS = [(stage, name) for stage in STAGES for name in RUN.config.get(stage) or {}]
 PAPER_RUNS = "|".join(sorted({RUN.name, PAPER.name}))

@@ -8,16 +8,24 @@ task leaves without a result, because only Slurm knows whether the job is over o
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import time
 import types
-from typing import NoReturn
 
 import submitit
 
-GRACE_S = 5.0  # from TERM to KILL; below Slurm's default KillWait of 30 s
+GRACE_S = 4.0  # from TERM to KILL; below the KillWait of Slurm (default 30 s) and of the testbed (5 s)
+_SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
+_PEEK = os.WEXITED | os.WNOWAIT  # look whether a child has ended and leave it to be waited for
+# Slurm sends USR2 to every process of the job, and its default action is death; only the task may act on it. The task holds
+# the other end of the pipe: where it is killed, the read ends and the command's whole group with it.
+_SCRIPT = """trap '' USR2
+(read -r -u {pipe}; kill -KILL 0) & disown
+exec {pipe}<&-
+{line}"""
 
 
 class CommandFailed(Exception):
@@ -36,20 +44,19 @@ class Command:
     def __init__(self, line: str, environment: dict[str, str]):
         self.line, self.environment = line, environment
         self.child: subprocess.Popen[bytes] | None = None
+        self._leaving = False
 
     def __call__(self) -> None:
         """Raises CommandFailed, or SystemExit where the task was told to stop."""
-        signal.signal(signal.SIGTERM, _leave)
-        signal.signal(signal.SIGHUP, _leave)
-        # Slurm sends USR2 to every process of the job, and its default action is death; only this process may act on it.
-        script = f"trap '' USR2\n{self.line}"
+        signal.signal(signal.SIGTERM, self._leave)
+        signal.signal(signal.SIGHUP, self._leave)
         try:
-            self.child = subprocess.Popen(["bash", "-c", script], env=os.environ | self.environment, start_new_session=True)
-            self.child.wait()
+            os.waitid(os.P_PID, self._start().pid, _PEEK)  # a handler that raises here loses nothing: the status is not taken yet
         except submitit.core.utils.UncompletedJobError:
             if not self._ended():
                 raise  # out of time for the last time
         finally:
+            self._leaving = True
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the command is over: nothing is left to requeue
             code = self._end()
         if code:
@@ -59,8 +66,32 @@ class Command:
         """What to run after a requeue: the same line; None where the command has just ended, so that it is not run twice."""
         return None if self._ended() else submitit.helpers.DelayedSubmission(Command(self.line, self.environment))
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Signals wait until the child is known: one that came while it starts would leave it without anybody to end it."""
+        watched, self._lifeline = os.pipe()
+        script = _SCRIPT.format(pipe=watched, line=self.line)
+        unblock = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
+        environment = os.environ | self.environment
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self.child = subprocess.Popen(
+                ["bash", "-c", script], env=environment, start_new_session=True, preexec_fn=unblock, pass_fds=[watched]
+            )
+        finally:
+            os.close(watched)
+            unblock()
+        return self.child
+
+    def _leave(self, number: int, frame: types.FrameType | None) -> None:
+        """Once is enough: a second signal, as Slurm sends one with a requeue, must not break off the clearing up."""
+        if not self._leaving:
+            self._leaving = True
+            raise SystemExit(128 + number)
+
     def _ended(self) -> bool:
-        return self.child is not None and self.child.poll() is not None
+        if self.child is None:
+            return False
+        return self.child.returncode is not None or os.waitid(os.P_PID, self.child.pid, _PEEK | os.WNOHANG) is not None
 
     def _end(self) -> int:
         """End what is left of the command's process group, background processes too: TERM, then KILL; its exit status."""
@@ -75,6 +106,7 @@ class Command:
                     os.killpg(self.child.pid, 0)
                     time.sleep(0.05)
             os.killpg(self.child.pid, signal.SIGKILL)
+        os.close(self._lifeline)
         return self.child.wait()
 
 
@@ -83,8 +115,3 @@ def run_here(line: str, environment: dict[str, str]) -> None:
     code = subprocess.run(["bash", "-c", line], env=os.environ | environment, check=False).returncode
     if code:
         raise CommandFailed(code)
-
-
-def _leave(number: int, frame: types.FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not break off the clearing up
-    raise SystemExit(128 + number)

@@ -1,0 +1,57 @@
+"""What a config plans is what the modules can make: kinds, files and captions."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import yaml
+
+from analysis import catalog
+from analysis.cli import BadInput
+from tests.analysis import synthetic
+
+CONFIG = yaml.safe_load(synthetic.CONFIG)
+
+
+def test_a_figure_for_each_experiment_and_device():
+    found = {item.stem: item for item in catalog.figures(CONFIG, ["cpu", "h200"])}
+    assert set(found) == {
+        *("sweep_knn.cpu", "sweep_knn.h200", "bench_distance_speedup.cpu", "bench_distance_speedup.h200"),
+        *("bench_knn_scaling.cpu", "bench_knn_scaling.h200", "rag_batching_latency", "rag_batching_throughput"),
+    }
+    assert found["bench_knn_scaling.h200"].records == ("bench/knn_scaling.h200.parquet",)
+    assert found["bench_knn_scaling.h200"].options == ("--against", "n")
+    assert found["rag_batching_latency"].options == ("--slo-ms", "500")
+
+
+def test_tables_of_all_stages():
+    found = {item.stem: item for item in catalog.tables(CONFIG, ["cpu"], lambda operator, device: {"knn": ["numpy", "torch"]}.get(operator, []))}
+    assert found["validate"].records == ("validate/knn.numpy.cpu.parquet", "validate/knn.torch.cpu.parquet")
+    assert found["compile"].records == tuple(
+        f"compile/{operator}.{architecture}.parquet" for operator in ("knn", "distance") for architecture in ("sm_80", "sm_90")
+    )
+    assert {"sweep_knn.cpu", "bench_knn_scaling.cpu", "rag_batching", "environment", "compile_variants"} <= set(found)
+    assert "rag/batching.parquet" in found["environment"].records
+
+
+def test_every_kind_has_a_module_a_caption_that_begins_with_a_question_and_a_stem_of_its_own():
+    for items in (catalog.figures(CONFIG, ["cpu"]), catalog.tables(CONFIG, ["cpu"], lambda operator, device: ["torch"])):
+        assert len({item.stem for item in items}) == len(items)
+        for item in items:
+            assert hasattr(importlib.import_module(f"analysis.{item.what}s.{item.kind}"), "main")
+            assert "?" in catalog.caption(item.kind).partition("\n")[0]
+
+
+def test_a_config_of_nothing_plans_nothing():
+    assert catalog.figures({}, ["cpu"]) == []
+    assert catalog.tables({"sweep": None, "rag": {}}, ["cpu"], lambda operator, device: []) == []
+
+
+def test_a_figure_that_there_is_not_is_refused():
+    with pytest.raises(BadInput, match=r"bench.a.figure: 'pie' is not one of speedup, scaling"):
+        catalog.figures({"bench": {"a": {"figure": "pie"}}}, ["cpu"])
+
+
+def test_an_experiment_without_an_operator_is_named_after_its_own():
+    assert catalog.operators({"sweep": {"knn": {}}, "bench": {"speed": {"operator": "gemm"}}}) == ["knn", "gemm"]

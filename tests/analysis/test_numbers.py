@@ -1,0 +1,112 @@
+"""Numbers of a run and the way back from each to its records."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import numbers, provenance
+from analysis.cli import BadInput
+from analysis.records import write_parquet
+from tests.analysis import synthetic
+
+
+@pytest.fixture
+def made(own: Path) -> Path:
+    numbers.write(numbers.collect(own).values(), own / "numbers.tex")
+    return own
+
+
+def test_macros_are_letters_alone_and_each_is_in_the_sidecar(made: Path):
+    names = re.findall(r"^\\newcommand\{\\([^}]*)\}\{[^}]+\}%", (made / "numbers.tex").read_text(), re.MULTILINE)
+    sidecar = json.loads((made / "numbers.json").read_text())
+    assert names == list(sidecar)
+    assert len(names) > 100
+    assert all(re.fullmatch("[A-Za-z]+", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KnnCpuTorchBestMs", 2.0),
+        ("KnnCpuTritonGain", 2.0),
+        ("DistanceSpeedupCpuTritonLTwoDFourZeroNineSixSpeedup", 16.0),
+        ("KnnScalingCpuTorchNOneMMs", 150.05),
+        ("KnnScalingCpuTorchNOneMLimitPercent", 100 * 30 / 150.05),
+        ("KnnSmNineZeroCompiledPruned", 1),
+        ("KnnTorchCpuValidatedFailed", 1),
+        ("BatchingBatchedAtTwoHits", 0.75),
+    ],
+)
+def test_values_are_those_of_the_records(made: Path, name: str, value: float):
+    assert json.loads((made / "numbers.json").read_text())[name]["value"] == pytest.approx(value)
+
+
+def test_an_entry_leads_to_the_records_that_give_its_value(made: Path):
+    entry = provenance.lookup("KnnScalingCpuTorchNOneMMs", made)
+    ((file, frame),) = provenance.records(entry, made).items()
+    assert file == "bench/knn_scaling.cpu.parquet"
+    assert np.median(frame["samples_ms"].iloc[0]) == pytest.approx(entry["value"])
+    assert entry["n"] == len(frame["samples_ms"].iloc[0])
+
+
+def test_a_speedup_names_both_of_its_records(made: Path):
+    entry = provenance.lookup("KnnScalingCpuTorchNOneMSpeedup", made)
+    (frame,) = provenance.records(entry, made).values()
+    assert set(frame["backend"]) == {"numpy", "torch"}
+    times = frame.set_index("backend")["samples_ms"].map(np.median)
+    assert times["numpy"] / times["torch"] == pytest.approx(entry["value"])
+
+
+def test_provenance_says_commit_host_job_and_device(made: Path):
+    text = "\n".join(provenance.lines("KnnCpuTorchBestMs", made))
+    for part in ("2.00 ms", synthetic.COMMIT, "node7", "Slurm job 4242", synthetic.CPU, "GPU-1", "kernels.sweep", "ROWS=1024"):
+        assert part in text
+    assert "stale" not in text
+
+
+def test_a_number_that_the_records_no_longer_give_is_stale(made: Path):
+    path = made / "sweep/knn.cpu.parquet"
+    rows = [row | {"samples_ms": [3 * value for value in row["samples_ms"]]} for row in synthetic.sweeps()]
+    write_parquet(path, rows)
+    assert "stale: the records now give 6.00" in "\n".join(provenance.lines("KnnCpuTorchBestMs", made))
+
+
+def test_a_misspelled_number_gets_the_nearest(made: Path):
+    with pytest.raises(BadInput, match=r"KnnCpuTrchBestMs: no such number .* KnnCpuTorchBestMs"):
+        provenance.lookup("KnnCpuTrchBestMs", made)
+
+
+def test_without_numbers_the_command_that_makes_them_is_named(own: Path):
+    with pytest.raises(BadInput, match=r"python -m analysis\.numbers"):
+        provenance.lookup("KnnCpuTorchBestMs", own)
+
+
+def test_two_numbers_of_one_name_are_refused(own: Path):
+    frame = pd.read_parquet(own / "bench/knn_scaling.cpu.parquet")
+    frame.to_parquet(own / "bench/knn-scaling.cpu.parquet")
+    with pytest.raises(BadInput, match=r"knn_scaling.cpu.parquet: a second number called"):
+        numbers.collect(own)
+
+
+def test_a_folder_without_records_has_no_numbers(tmp_path: Path):
+    with pytest.raises(BadInput, match="no records"):
+        numbers.collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("knn_scaling", "cpu", "torch", "n", 20000, "Ms"), "KnnScalingCpuTorchNTwoZeroKMs"),
+        (("a6000", "l1", "d", 4_000_000), "ASixZeroZeroZeroLOneDFourM"),
+        (("at", 0.5), "AtZeroPointFive"),
+        (("my_file:my_function",), "MyFileMyFunction"),
+    ],
+)
+def test_names_spell_digits(words: tuple[object, ...], name: str):
+    assert numbers.letters(*words) == name

@@ -1,0 +1,157 @@
+"""Every table, from made-up records: its values are what the records give, in all three forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.cli import BadInput
+from analysis.records import write_parquet
+from analysis.statistics import Summary
+from analysis.tables import bench, compile, environment, escape, interval, rag, sweep, validate, write
+from tests.analysis import synthetic
+
+
+def stored(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    write_parquet(folder / "records.parquet", rows)
+    return folder / "records.parquet"
+
+
+def test_compile_counts_verdicts_and_ranges(written: Path):
+    table = compile.table(sorted(written.glob("compile/*.parquet")))
+    assert table["architecture"].tolist() == ["sm_80", "sm_90"]
+    first = table.iloc[0]
+    assert (first["variants"], first["ok"], first["pruned"], first["failed"]) == (3, 2, 1, 0)
+    assert first["registers"] == "150–250"
+    assert first["with spills"] == 1
+    assert first["shared memory, most (KiB)"] == pytest.approx(240_000 / 1024)
+    assert first["compiling (s)"] == pytest.approx(4.5)
+
+
+def test_compile_in_full_has_a_row_a_variant(written: Path):
+    table = compile.table(sorted(written.glob("compile/*.parquet")), full=True)
+    assert len(table) == 6
+    assert table["block"].tolist()[:3] == ["BLOCK_N=64", "BLOCK_N=128", "BLOCK_N=192"]
+    assert table["spills (B)"].tolist()[:3] == [0, 0, 128]
+
+
+def test_an_operator_without_variants_gives_no_row(tmp_path: Path):
+    assert compile.table([stored(tmp_path, [])]).empty
+
+
+def test_validate_counts_failures_and_names_the_first(written: Path):
+    table = validate.table([written / "validate/knn.torch.cpu.parquet"])
+    row = table.iloc[0]
+    assert (row["checks"], row["failed"]) == (3, 1)
+    assert row["largest error"] == pytest.approx(0.3)
+    assert "ids differ in row 0" in table.attrs["note"]
+
+
+def test_sweep_names_the_fastest_block_beside_the_default(written: Path):
+    table = sweep.table([written / "sweep/knn.cpu.parquet"]).set_index("backend")
+    triton = table.loc["triton"]
+    assert triton["fastest block"] == "BLOCK_Q=64, BLOCK_N=128, num_warps=4"
+    assert triton["median (ms)"].median == pytest.approx(0.5)
+    assert triton["default (ms)"].median == pytest.approx(0.5 * 2)
+    assert triton["gain"].median == pytest.approx(2)
+    assert triton["verdict"] == "faster"
+    assert (triton["measured"], triton["pruned"], triton["failed"]) == (28, 2, 2)
+
+
+def test_a_gain_inside_the_noise_is_no_gain(tmp_path: Path):
+    rows = [row | {"noise": 1.5} for row in synthetic.sweeps()]
+    assert set(sweep.table([stored(tmp_path, rows)])["verdict"]) == {"within noise"}
+
+
+def test_bench_sets_times_beside_limit_and_numpy(written: Path):
+    table = bench.table([written / "bench/distance_speedup.cpu.parquet"])
+    row = table[(table["problem"] == "metric=l2, d=4096") & (table["backend"] == "triton")].iloc[0]
+    assert row["median (ms)"].median == pytest.approx(1e-3 * 64 / 2)
+    assert row["median (ms)"].n == 31
+    assert row["limit (ms)"] == pytest.approx(2e-4 * 64)
+    assert row["of the limit (%)"] == pytest.approx(40)
+    assert row["over NumPy"].median == pytest.approx(16)
+    assert len(table) == 36
+    for part in (synthetic.CPU, "the kernel alone", "n=1000", "31 samples"):
+        assert part in table.attrs["note"]
+
+
+def test_what_could_not_run_stands_in_the_note_with_its_reason(tmp_path: Path):
+    rows = synthetic.scalings()
+    rows[2] |= {"status": "failed", "reason": "ModuleNotFoundError: No module named 'faiss'", "samples_ms": [], "limit_ms": None}
+    table = bench.table([stored(tmp_path, rows)])
+    assert "faiss: 1 failed (ModuleNotFoundError: No module named 'faiss')." in table.attrs["note"]
+    assert table["backend"].tolist().count("faiss") == 3
+
+
+def test_rag_counts_what_was_not_answered_as_infinite(written: Path):
+    rows = [row for row in synthetic.requests() if row["arm"] == "baseline" and row["rate"] == 8]
+    took = sorted((row["end_s"] - row["scheduled_s"]) * 1000 if row["status"] == "ok" else np.inf for row in rows)
+    table = rag.table([written / "rag/batching.parquet"], slo_ms=500)
+    row = table[(table["arm"] == "baseline") & (table["offered (1/s)"] == 8)].iloc[0]
+    assert took[59] == pytest.approx(row["p50 (ms)"].median)
+    assert row["p99 (ms)"].median == np.inf
+    assert row["ok"] + row["rejected"] + row["timeout"] == 120
+    answered = [row["rank"] for row in rows if row["status"] == "ok"]
+    assert row["hit@2"] == pytest.approx(np.mean([rank > 0 for rank in answered]))
+    assert "Weights: random." in table.attrs["note"]
+
+
+def test_the_mean_reciprocal_rank_counts_misses_as_zero(tmp_path: Path):
+    ranks = [1, 2, 4, 0]
+    rows = [synthetic.request("a", 1.0, 0, number, number, number + 0.5, rank=rank) for number, rank in enumerate(ranks)]
+    row = rag.table([stored(tmp_path, rows)]).iloc[0]
+    assert row["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 4) / 4)
+    assert row["hit@2"] == pytest.approx(3 / 4)
+
+
+def test_environment_has_a_row_a_device_driver_and_commit(written: Path):
+    table = environment.table(sorted(written.glob("*/*.parquet")))
+    assert set(table["device"]) == {synthetic.CPU}
+    assert table["records"].sum() == 18 * 2 + 12 + 36 + 720 + 3
+    assert "numpy 2.4.6" in table["versions"].iloc[0]
+
+
+def test_two_devices_share_no_table(tmp_path: Path):
+    rows = [row | {"device": f"GPU {number % 2}"} for number, row in enumerate(synthetic.scalings())]
+    with pytest.raises(BadInput, match="2 devices"):
+        bench.table([stored(tmp_path, rows)])
+
+
+def test_the_three_forms_hold_the_same_values(written: Path, tmp_path: Path):
+    table = sweep.table([written / "sweep/knn.cpu.parquet"])
+    write(table, tmp_path / "sweep")
+    values = pd.read_csv(tmp_path / "sweep.csv")
+    assert values["median (ms)"].tolist() == [its.median for its in table["median (ms)"]]
+    assert values["median (ms) low"].tolist() == [its.low for its in table["median (ms)"]]
+    tex, markdown = ((tmp_path / f"sweep.{ending}").read_text() for ending in ("tex", "md"))
+    for its in table["median (ms)"]:
+        assert interval(its) in tex
+        assert interval(its) in markdown
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"BLOCK\_Q=64"):
+        assert rule in tex
+    assert table.attrs["note"].rstrip(".") in markdown
+
+
+def test_cells_are_escaped_for_latex():
+    assert escape("50 % of a_b & {c} #1 ~ ^ \\ <é> 日 ∞") == (
+        r"50 \% of a\_b \& \{c\} \#1 \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}é\textgreater{} ? $\infty$"
+    )
+
+
+@pytest.mark.parametrize(
+    ("its", "text"),
+    [
+        (Summary(1.2345, 1.2, 1.3, 30), "1.23 [1.20, 1.30]"),
+        (Summary(0.001, 0.0009996, 0.00101, 30), "0.00100 [0.00100, 0.00101]"),
+        (Summary(1234.5, float("nan"), float("nan"), 1), "1234"),
+        (Summary(float("inf"), 3.0, float("inf"), 9), "∞ [3.00, ∞]"),
+    ],
+    ids=["plain", "rounds up", "one sample", "infinite"],
+)
+def test_intervals_are_written_with_three_digits(its: Summary, text: str):
+    assert interval(its) == text
