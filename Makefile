@@ -16,7 +16,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 .PHONY: all setup test check locks clean
 
 all: setup
-	@$(BIN)/snakemake --cores $(CORES) --quiet rules
+	@$(BIN)/snakemake --cores $(CORES) --quiet rules -- all report_html
 	@$(BIN)/python -m analysis.made results/smoke
 	@echo "activate the environment: . $(BIN)/activate"
 

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import inspect
 import sys
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from analysis.cli import BadInput, run
 from kernels import registry
 from kernels.arrays import place, to_numpy
-from kernels.contract import Arrays, Backend, Block, Problem, Space
+from kernels.contract import Arrays, Backend, Block, Peer, Problem, Space
 from kernels.job import Job, Place, arguments, experiment_of
 from kernels.sweep import backends_on
 from kernels.timing import first_call_ms, measure
@@ -43,16 +42,14 @@ class Contender:
 
 
 def peers(job: Job) -> list[Backend]:
-    """The operator's peers as backends; those that are not installed say so when called."""
+    """The operator's peers for the job's kind of device, as backends; those that are not installed say so when called."""
     operator = job.experiment.operator
 
-    def runner(peer: Callable[[Any, Arrays], Arrays]) -> Callable[[Any, Arrays, Block], Arrays]:
-        return lambda problem, inputs, block: peer(problem, inputs)
+    def backend(name: str, peer: Peer) -> Backend:
+        module = inspect.getmodule(peer.call) or registry.package(operator)
+        return Backend(name, "torch", peer.devices, Space(), lambda problem, inputs, block: peer.call(problem, inputs), module)
 
-    def module(peer: Callable[[Any, Arrays], Arrays]) -> types.ModuleType:
-        return inspect.getmodule(peer) or registry.package(operator)
-
-    return [Backend(name, "torch", ("cpu", "cuda"), Space(), runner(peer), module(peer)) for name, peer in operator.peers.items()]
+    return [backend(name, peer) for name, peer in operator.peers.items() if job.kind in peer.devices]
 
 
 def baselines(job: Job) -> list[Backend]:

@@ -165,6 +165,18 @@ class Signature:
     accepts: Callable[[Any], str | None] = lambda problem: None
 
 
+@dataclass(frozen=True)
+class Peer:
+    """Somebody else's implementation: `call(problem, torch inputs) -> outputs`, on the `devices` "cpu" and "cuda".
+
+    `call` imports its library when it is called, so that one that is not installed is recorded as that, and raises
+    BadInput for a problem that the library does not offer.
+    """
+
+    call: Callable[[Any, Arrays], Arrays]
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
 def standard_normal(shapes: Mapping[str, tuple[tuple[int, ...], str]], rng: np.random.Generator) -> Arrays:
     """Random inputs from N(0, 1), never zeros, of the given shapes and dtypes ("bfloat16" is drawn as float32)."""
 
@@ -190,8 +202,7 @@ class Operator:
     awkward:    problems that are awkward on purpose (tails, primes, ones, k > N), small enough for an interpreter
     inputs:     (problem, rng) -> NumPy inputs; standard normal by `shapes` unless given
     signatures: how functions from outside may be called (see `--impl`)
-    peers:      name -> function(problem, torch inputs) -> outputs: somebody else's implementation; imports lazily and
-                raises ImportError where it is not installed
+    peers:      name -> Peer: somebody else's implementation, measured beside ours
     part:       (problem, inputs, outputs) -> the same for a part that the oracle computes in seconds, chosen by the problem and
                 inputs alone; None: the whole is checked
     folder:     where the backends are; set by the registry
@@ -208,7 +219,7 @@ class Operator:
     awkward: Sequence[Problem]
     inputs: Callable[[Any, np.random.Generator], Arrays] | None = None
     signatures: Sequence[Signature] = ()
-    peers: Mapping[str, Callable[[Any, Arrays], Arrays]] = field(default_factory=dict)
+    peers: Mapping[str, Peer] = field(default_factory=dict)
     part: Callable[[Any, Arrays, Arrays], tuple[Any, Arrays, Arrays]] | None = None
     folder: str = ""
 

@@ -65,6 +65,7 @@ class Job:
     def __init__(self, options: argparse.Namespace, experiment: Experiment, seed: int) -> None:
         self.experiment, self.seed, self.attempt = experiment, seed, options.attempt
         self.device: Device = find(options.device)
+        self.kind = {"cpu": "cpu", "gpu": "cuda"}[self.device.kind]  # as backends and peers name it
         self.place = Place(self.device)
         self.host = self.place if self.device.kind == "cpu" else Place(find("cpu"))
         self.folder, self.out = options.journal, options.out

@@ -44,9 +44,8 @@ class Candidate:
 
 def backends_on(job: Job) -> list[Backend]:
     """The experiment's backends that run on the job's device. Raises BadInput where there is none."""
-    kind = {"cpu": "cpu", "gpu": "cuda"}[job.device.kind]
     operator = job.experiment.operator
-    names = [name for name in job.experiment.backends if kind in registry.declared(operator, name, "DEVICES")]
+    names = [name for name in job.experiment.backends if job.kind in registry.declared(operator, name, "DEVICES")]
     if not names:
         raise BadInput(f"{job.experiment.stage}.{job.experiment.name}: none of its backends runs on {job.device.name}")
     return [registry.backend(operator, name) for name in names]

@@ -30,7 +30,7 @@ from kernels.contract import Backend, Block, Operator, Problem, Space, Verdict
 from kernels.device import Device, find, libraries
 from kernels.source import digest
 
-STRIDE = {"native": 4, "interpreter": 64}
+STRIDE = {"native": 8, "interpreter": 64}
 
 
 def check(operator: Operator, backend: Backend, problem: Problem, block: Block, device: Device, seed: int) -> Verdict:

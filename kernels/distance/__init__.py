@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.cli import BadInput
-from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, Verdict, standard_normal
+from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, standard_normal
 from kernels.distance import dispatch, reference
 from kernels.distance.tolerance import allowed, deviation, row_norms, spread
 
@@ -94,7 +94,7 @@ def _called(function: Any, problem: Distance, inputs: Arrays) -> Arrays:
 def _scipy(problem: Distance, inputs: Arrays) -> Arrays:
     from scipy.spatial.distance import cdist
 
-    x, y = (array.numpy() for array in (inputs["x"], inputs["y"]))  # NumPy refuses a GPU's tensor: SciPy is for the CPU
+    x, y = (array.numpy() for array in (inputs["x"], inputs["y"]))
     if problem.metric == "dot":
         raise BadInput("peer scipy cdist: has no dot")
     return {"distances": cdist(x, y, {"l2": "euclidean", "l1": "cityblock", "cosine": "cosine"}[problem.metric])}
@@ -124,7 +124,7 @@ OPERATOR = Operator(
         *(Distance(metric=metric, q=q, n=70, d=37, data="offset") for metric in dispatch.METRICS for q in (2, 11)),
     ],
     signatures=[Signature(("X", "Y"), _called), Signature(("x", "y"), _called)],
-    peers={"scipy cdist": _scipy, "torch.cdist": _torch},
+    peers={"scipy cdist": Peer(_scipy, ("cpu",)), "torch.cdist": Peer(_torch)},
     part=part,
 )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from analysis.cli import BadInput
-from kernels.contract import Arrays
+from kernels.contract import Arrays, Peer
 
 
 def sklearn(problem: Any, inputs: Arrays) -> Arrays:
@@ -36,4 +35,4 @@ def faiss(problem: Any, inputs: Arrays) -> Arrays:
     return {"distances": np.sqrt(distances) if problem.metric == "l2" else distances, "ids": ids}
 
 
-PEERS: dict[str, Callable[[Any, Arrays], Arrays]] = {"sklearn": sklearn, "faiss": faiss}
+PEERS = {"sklearn": Peer(sklearn, ("cpu",)), "faiss": Peer(faiss, ("cpu",))}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.cli import BadInput
-from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, Verdict
+from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict
 
 from . import reference
 
@@ -79,5 +79,5 @@ OPERATOR = Operator(
     memory=memory,
     awkward=[Softmax(rows=rows, columns=columns) for rows, columns in ((1, 1), (1, 4099), (3, 2), (67, 31), (130, 64), (5, 1000))],
     signatures=[Signature(("x",), _call)],
-    peers={"scipy softmax": _scipy},
+    peers={"scipy softmax": Peer(_scipy, ("cpu",))},
 )
