@@ -22,12 +22,13 @@ def locate(module: str) -> Path | None:
 def closure(start: Path, skip: Container[str] = ()) -> list[Path]:
     """`start` and the project's files that it imports, directly or not, sorted; files named in `skip` (by name or by their
     path from the root) are left out with what only they import."""
+    start = start.resolve()
     seen: set[Path] = set()
-    todo = [start.resolve()]
+    todo = [start]
     while todo:
         path = todo.pop()
         inside = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-        if path not in seen and path.name not in skip and inside not in skip:
+        if path not in seen and (path == start or (path.name not in skip and inside not in skip)):
             seen.add(path)
             todo += _imports(path)
     return sorted(seen)

@@ -12,7 +12,16 @@ from pathlib import Path
 from analysis.modules import closure
 from kernels.contract import Backend, Operator, standard_normal
 
-_NOT_COMPUTING = {"space.py", "reference.py", "compare.py", "peers.py", "analysis/cli.py", "kernels/contract.py", "kernels/registry.py", "kernels/tuned.py"}
+_NOT_COMPUTING = {
+    "space.py",
+    "reference.py",
+    "compare.py",
+    "peers.py",
+    "analysis/cli.py",
+    "kernels/contract.py",
+    "kernels/registry.py",
+    "kernels/tuned.py",
+}
 """Files that cannot change what a backend computes or how fast: a block is part of a point's identity by itself."""
 
 

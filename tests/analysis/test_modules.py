@@ -69,7 +69,16 @@ def tree(folder: Path) -> Path:
 
 def test_relative_imports_are_followed_and_circles_end(tmp_path: Path):
     found = {str(file.relative_to(tmp_path)) for file in closure(tree(tmp_path))}
-    assert found == {"__init__.py", "start.py", "plain.py", "below/__init__.py", "below/thing.py", "below/deep.py", "shared.py", "hidden.py"}
+    assert found == {
+        "__init__.py",
+        "start.py",
+        "plain.py",
+        "below/__init__.py",
+        "below/thing.py",
+        "below/deep.py",
+        "shared.py",
+        "hidden.py",
+    }
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,11 @@ def test_relative_imports_are_followed_and_circles_end(tmp_path: Path):
 def test_skipped_files_are_left_out(tmp_path: Path, skip: set[str], gone: set[str]):
     start = tree(tmp_path)
     assert set(closure(start)) - set(closure(start, skip)) == {tmp_path / name for name in gone}
+
+
+def test_the_start_itself_is_never_skipped():
+    start = ROOT / "kernels" / "knn" / "peers.py"
+    assert start in closure(start, {"peers.py"})
 
 
 def test_a_file_is_skipped_by_its_path_from_the_root():

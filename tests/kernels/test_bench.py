@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from analysis.records import read_journal
-from kernels.knn import OPERATOR, Knn
+from kernels.device import find
 from tests.kernels.tiny import CONFIG, Stage, copy_softmax, write_config
 
-PEERS = '''
+PEERS = """
 
 def _absent(problem: Softmax, inputs: Arrays) -> Arrays:
     import a_library_nobody_has
@@ -28,21 +29,21 @@ def _wrong(problem: Softmax, inputs: Arrays) -> Arrays:
     return {"y": _scipy(problem, inputs)["y"] * 1.01}
 
 
-OPERATOR = Operator('''
-NAMES = 'peers={"absent": _absent, "refusing": _refusing, "wrong": _wrong, "scipy softmax": _scipy}'
+OPERATOR = Operator("""
+NAMES = 'peers={"absent": Peer(_absent), "refusing": Peer(_refusing), "wrong": Peer(_wrong), "GPU": Peer(_absent, ("cuda",)), '
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
-    """The bench of a softmax with four peers: one right, one wrong, one not installed, one that refuses."""
+    """The bench of a softmax with five peers: one right, one wrong, one not installed, one that refuses, one for GPUs."""
     operator = copy_softmax(tmp_path, {"__init__.py": ("\n\nOPERATOR = Operator(", PEERS)})
     path = operator / "__init__.py"
-    path.write_text(path.read_text().replace('peers={"scipy softmax": _scipy}', NAMES))
+    path.write_text(path.read_text().replace("peers={", NAMES))
     write_config(tmp_path, operators=[str(operator)])
     return Stage(monkeypatch, tmp_path, "bench", "softmax_bench")
 
 
-def test_backends_and_peers_have_a_record_each(bench: Stage):
+def test_backends_and_peers_of_the_device_have_a_record_each(bench: Stage):
     rows = bench.run().set_index("backend")
     assert sorted(rows.index) == ["absent", "numpy", "refusing", "scipy softmax", "torch", "wrong"]
     measured = rows[rows.status == "measured"]
@@ -74,7 +75,11 @@ def test_results_are_compared_with_the_oracle(bench: Stage):
 def test_the_oracle_is_asked_once_a_problem(bench: Stage, monkeypatch: pytest.MonkeyPatch):
     path = bench.folder / "softmax" / "reference.py"
     log = bench.folder / "asked"
-    path.write_text(path.read_text().replace("    x = np.asarray(x, np.float64)\n", f"    x = np.asarray(x, np.float64)\n    open({str(log)!r}, 'a').write('.')\n"))
+    path.write_text(
+        path.read_text().replace(
+            "    x = np.asarray(x, np.float64)\n", f"    x = np.asarray(x, np.float64)\n    open({str(log)!r}, 'a').write('.')\n"
+        )
+    )
     bench.run()
     assert log.read_text() == "."
 
@@ -100,13 +105,15 @@ def test_a_problem_whose_noise_was_lost_is_measured_again_as_a_whole(bench: Stag
     again = bench.run()
     assert len(read_journal(bench.journal)) == 13  # 6 of the first job, 7 of the second
     assert len(again) == 6
-    (last,) = (json.loads(line) for line in sorted(bench.journal.glob("*.jsonl"))[-1].read_text().splitlines() if '"role": "candidate"' in line and '"backend": "numpy"' in line)
+    (last,) = (
+        json.loads(line)
+        for line in sorted(bench.journal.glob("*.jsonl"))[-1].read_text().splitlines()
+        if '"role": "candidate"' in line and '"backend": "numpy"' in line
+    )
     assert again.samples_ms[again.backend == "numpy"].item().tolist() == last["samples_ms"]  # in one job with the twin
 
 
 def test_the_tuned_block_is_the_one_that_is_measured(bench: Stage):
-    from kernels.device import find
-
     entry = {"operator": "softmax", "backend": "numpy", "problem": {"rows": 1, "columns": 1}, "block": {"ROWS": 17}}
     table = bench.folder / "tuned.json"
     table.write_text(json.dumps({"schema": 1, "device": find("cpu").name, "entries": [entry]}))
@@ -122,18 +129,7 @@ def test_a_peer_of_other_code_is_another_point_and_ours_stay(bench: Stage):
     first = bench.run().set_index("backend").point
     path = bench.folder / "softmax" / "__init__.py"
     path.write_text(path.read_text().replace("* 1.01", "* 1.02"))
-    bench.monkeypatch.delitem(__import__("sys").modules, "operators_softmax")
+    bench.monkeypatch.delitem(sys.modules, "operators_softmax")
     second = bench.run().set_index("backend").point
     assert second["wrong"] != first["wrong"]
     assert second[["numpy", "torch"]].tolist() == first[["numpy", "torch"]].tolist()
-
-
-@pytest.mark.parametrize(
-    ("peer", "metric", "reason"),
-    [("sklearn", "dot", "peer sklearn: has no dot"), ("faiss", "l1", "peer faiss: not asked for l1")],
-)
-def test_peers_of_knn_say_what_they_are_not_asked_for(peer: str, metric: str, reason: str):
-    if peer == "faiss":
-        pytest.importorskip("faiss")
-    with pytest.raises(ValueError, match=reason):
-        OPERATOR.peers[peer](Knn(n=5, d=2, metric=metric), {})  # type: ignore[arg-type]

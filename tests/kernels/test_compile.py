@@ -22,9 +22,11 @@ from tests.kernels.tiny import CONFIG, SOFTMAX, copy_softmax, write_config
 
 BLOCKS = {"triton": {"BLOCK_COLUMNS": [128, 512], "num_warps": [1]}}
 PROBLEMS = [{"rows": 200, "columns": [40, 64]}]
-COLUMNS = "operator backend architecture kernel problems block registers spills shared_static shared_dynamic seconds verdict reason versions hash"
+COLUMNS = (
+    "operator backend architecture kernel problems block registers spills shared_static shared_dynamic seconds verdict reason versions hash"
+)
 
-GATHER = '''
+GATHER = """
 import torch
 import triton
 import triton.language as tl
@@ -46,7 +48,7 @@ def run(problem, inputs, block):
     y = torch.empty_like(inputs["x"])
     reverse[(1,)](inputs["x"], y, WIDTH=block["WIDTH"], num_warps=8)
     return {"y": y}
-'''
+"""
 """A backend whose kernel exchanges WIDTH float32 through shared memory: 16 and 128 KiB."""
 
 
@@ -126,7 +128,7 @@ def test_an_edited_kernel_misses(ampere: tuple[pd.DataFrame, Path], tmp_path: Pa
 
 def test_the_key_is_that_of_the_signature_a_launch_would_have(ampere: tuple[pd.DataFrame, Path], tmp_path: Path):
     """Written out: pointers of fresh tensors are divisible by 16, 64 columns too, 40 are not."""
-    script = f'''
+    script = f"""
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -138,7 +140,7 @@ for divisible in ((0, 1), (0, 1, 2)):
     attributes = {{(argument,): [["tt.divisibility", 16]] if argument in divisible else [] for argument in range(4)}}
     source = ASTSource(fn=kernel, signature=signature, constexprs={{"BLOCK_COLUMNS": 128}}, attrs=attributes)
     print(triton.compile(source, target=GPUTarget("cuda", 80, 32), options={{"num_warps": 1}}).hash)
-'''
+"""
     done = run_python("-c", script, TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done
     assert done.stdout.split() == list(kernels_of(ampere[0]).hash)
@@ -146,7 +148,9 @@ for divisible in ((0, 1), (0, 1, 2)):
 
 def test_a_tile_that_the_architecture_has_no_shared_memory_for_is_pruned(tmp_path: Path):
     folder = copy_softmax(tmp_path, gather_impl=GATHER)
-    table = compiled(tmp_path, tmp_path / "cache", "sm_86", operators=[str(folder)], blocks={"triton": {"BLOCK_COLUMNS": 128, "num_warps": 1}})
+    table = compiled(
+        tmp_path, tmp_path / "cache", "sm_86", operators=[str(folder)], blocks={"triton": {"BLOCK_COLUMNS": 128, "num_warps": 1}}
+    )
     found = table[table.backend == "gather"].set_index("block")
     assert found.verdict.to_dict() == {'{"WIDTH": 4096}': "ok", '{"WIDTH": 32768}': "pruned"}
     assert found.reason['{"WIDTH": 32768}'] == "shared memory 131,072 B exceeds the 101,376 B of sm_86"
@@ -154,7 +158,9 @@ def test_a_tile_that_the_architecture_has_no_shared_memory_for_is_pruned(tmp_pat
 
 def test_what_does_not_compile_is_in_the_table_and_the_rest_goes_on(tmp_path: Path):
     folder = copy_softmax(tmp_path, gather_impl=GATHER.replace("(4096, 32768)", "(3000, 4096)"))
-    table = compiled(tmp_path, tmp_path / "cache", "sm_80", operators=[str(folder)], blocks={"triton": {"BLOCK_COLUMNS": 128, "num_warps": 1}})
+    table = compiled(
+        tmp_path, tmp_path / "cache", "sm_80", operators=[str(folder)], blocks={"triton": {"BLOCK_COLUMNS": 128, "num_warps": 1}}
+    )
     found = table[table.backend == "gather"].set_index("block")
     assert found.verdict.to_dict() == {'{"WIDTH": 3000}': "failed", '{"WIDTH": 4096}': "ok"}
     assert "power of 2" in found.reason['{"WIDTH": 3000}']
@@ -164,7 +170,18 @@ def test_cuda_sources_are_compiled_and_cached_without_a_gpu(tmp_path: Path):
     sweep = {"distance": {"problems": [{"q": 16, "n": 100, "d": 8}], "blocks": {"cupy": {"BLOCK_Q": 64, "BLOCK_N": 64, "BLOCK_D": 16}}}}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({**CONFIG, "operators": [], "sweep": sweep, "bench": {}}))
-    words = ("--config", config, "--operator", "distance", "--architecture", "sm_75", "--out", tmp_path / "d.parquet", "--cache", tmp_path / "cache")
+    words = (
+        "--config",
+        config,
+        "--operator",
+        "distance",
+        "--architecture",
+        "sm_75",
+        "--out",
+        tmp_path / "d.parquet",
+        "--cache",
+        tmp_path / "cache",
+    )
     tables = []
     for _ in range(2):
         done = run_module("kernels.compile", *words)

@@ -44,7 +44,11 @@ def test_a_bad_problem_is_refused_in_one_line_that_names_the_key(fields: dict[st
     assert "\n" not in str(refusal.value)
 
 
-@given(st.builds(Knn, q=st.integers(0, 99), n=st.integers(0, 99), d=st.integers(1, 99), k=st.integers(1, 99), metric=st.sampled_from(["l1", "l2"])))
+@given(
+    st.builds(
+        Knn, q=st.integers(0, 99), n=st.integers(0, 99), d=st.integers(1, 99), k=st.integers(1, 99), metric=st.sampled_from(["l1", "l2"])
+    )
+)
 def test_a_problem_is_what_its_fields_say(problem: Knn):
     assert Knn.parse(problem.fields(), "x") == problem
 
@@ -56,7 +60,7 @@ lists = st.lists(st.integers(1, 50), min_size=1, max_size=4)
 def test_a_grid_is_the_product_of_its_lists_without_repeats(n: list[int], d: list[int], k: int):
     found = Knn.grid([{"n": n, "d": d, "k": k}], "x")
     assert len(found) == len(set(found))
-    assert {(each.n, each.d, each.k) for each in found} == {(*pair, k) for pair in itertools.product(n, d)}
+    assert {tuple(map(each.fields().get, "ndk")) for each in found} == {(*pair, k) for pair in itertools.product(n, d)}
 
 
 def test_a_grid_names_the_entry_and_the_key_of_a_mistake():

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from analysis.cli import BadInput
-from analysis.config import devices_of, load
 from analysis.config import check as check_schema
+from analysis.config import devices_of, load
 from kernels import plan, registry
 from tests.commands import ROOT
 from tests.kernels.tiny import CONFIG, SOFTMAX
@@ -33,8 +33,12 @@ SWEEP = ("sweep", "softmax")
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        pytest.param(changed(*SWEEP, "operator", value="sofmax"), "sweep.softmax: operator 'sofmax': unknown; one of distance", id="operator"),
-        pytest.param(changed("operators", value=[]), "sweep.softmax: operator 'softmax': unknown; one of distance", id="operator-by-the-name"),
+        pytest.param(
+            changed(*SWEEP, "operator", value="sofmax"), "sweep.softmax: operator 'sofmax': unknown; one of distance", id="operator"
+        ),
+        pytest.param(
+            changed("operators", value=[]), "sweep.softmax: operator 'softmax': unknown; one of distance", id="operator-by-the-name"
+        ),
         pytest.param(changed("operators", value=["nowhere/softmax"]), "sweep.softmax: operator folder", id="operator-folder"),
         pytest.param(changed("validate", value={"operators": ["knm"]}), "operator 'knm': unknown; one of", id="validated-operator"),
         pytest.param(
@@ -42,19 +46,43 @@ SWEEP = ("sweep", "softmax")
             "sweep.knn.problems[0].metric: 'l3' is not one of 'cosine', 'l2', 'dot', 'l1'",
             id="metric",
         ),
-        pytest.param(changed(*SWEEP, "problems", value=[{"rows": 1, "colums": 2}]), "sweep.softmax.problems[0].colums: unknown field", id="problem-field"),
-        pytest.param(changed(*SWEEP, "problems", value=[{"rows": 1, "columns": 0}]), "sweep.softmax.problems[0]: columns: 0 is less than 1", id="size"),
-        pytest.param(changed(*SWEEP, "backends", value=["numpi"]), "sweep.softmax: backend 'numpi' of softmax is unknown; one of numpy", id="backend"),
-        pytest.param(changed(*SWEEP, "blocks", value={"numpi": {}}), "sweep.softmax: backend 'numpi' of softmax is unknown; one of numpy", id="blocks-of"),
-        pytest.param(changed(*SWEEP, "blocks", "numpy", value={"ROW": 1}), "sweep.softmax.blocks.numpy.ROW: unknown block axis; one of ROWS", id="axis"),
-        pytest.param(changed(*SWEEP, "blocks", "numpy", value={"ROWS": [0]}), "sweep.softmax.blocks.numpy.ROWS: 0 is not a positive", id="block"),
+        pytest.param(
+            changed(*SWEEP, "problems", value=[{"rows": 1, "colums": 2}]),
+            "sweep.softmax.problems[0].colums: unknown field",
+            id="problem-field",
+        ),
+        pytest.param(
+            changed(*SWEEP, "problems", value=[{"rows": 1, "columns": 0}]),
+            "sweep.softmax.problems[0]: columns: 0 is less than 1",
+            id="size",
+        ),
+        pytest.param(
+            changed(*SWEEP, "backends", value=["numpi"]), "sweep.softmax: backend 'numpi' of softmax is unknown; one of numpy", id="backend"
+        ),
+        pytest.param(
+            changed(*SWEEP, "blocks", value={"numpi": {}}),
+            "sweep.softmax: backend 'numpi' of softmax is unknown; one of numpy",
+            id="blocks-of",
+        ),
+        pytest.param(
+            changed(*SWEEP, "blocks", "numpy", value={"ROW": 1}),
+            "sweep.softmax.blocks.numpy.ROW: unknown block axis; one of ROWS",
+            id="axis",
+        ),
+        pytest.param(
+            changed(*SWEEP, "blocks", "numpy", value={"ROWS": [0]}), "sweep.softmax.blocks.numpy.ROWS: 0 is not a positive", id="block"
+        ),
         pytest.param(
             changed(*SWEEP, "blocks", "triton", "BLOCK_COLUMNS", value=[96]),
             "sweep.softmax.blocks.triton.BLOCK_COLUMNS: 96 is not a power of two",
             id="power-of-two",
         ),
-        pytest.param(changed("architectures", value=["sm_80", "sm_91"]), "architecture 'sm_91': unknown; one of sm_50, ", id="architecture"),
-        pytest.param(changed("bench", "softmax_bench", "operator", value="gem"), "bench.softmax_bench: operator 'gem': unknown", id="bench"),
+        pytest.param(
+            changed("architectures", value=["sm_80", "sm_91"]), "architecture 'sm_91': unknown; one of sm_50, ", id="architecture"
+        ),
+        pytest.param(
+            changed("bench", "softmax_bench", "operator", value="gem"), "bench.softmax_bench: operator 'gem': unknown", id="bench"
+        ),
     ],
 )
 def test_a_mistake_is_found_before_anything_runs_and_named_in_one_line(config: dict[str, Any], message: str):
@@ -102,7 +130,12 @@ def test_triton_is_validated_on_a_cpu_too_and_cupy_is_not():
 
 
 def test_the_devices_of_a_run_are_read_from_its_record_files(tmp_path: Path):
-    for name in ("sweep/knn.cpu.parquet", "bench/knn_scaling.h200.parquet", "validate/knn.torch.cpu.parquet", "validate/knn.cupy.a100.failed.parquet"):
+    for name in (
+        "sweep/knn.cpu.parquet",
+        "bench/knn_scaling.h200.parquet",
+        "validate/knn.torch.cpu.parquet",
+        "validate/knn.cupy.a100.failed.parquet",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert devices_of(tmp_path) == ("cpu", "h200")

@@ -117,7 +117,7 @@ def test_a_function_of_the_courses_signature_is_a_backend_for_l2_alone(tmp_path:
     assert backend.name == "mine:our_knn"
     assert backend.space.rule(Knn(n=5, d=2), {}) is None
     assert "no metric" in str(backend.space.rule(Knn(n=5, d=2, metric="dot"), {}))
-    inputs = {"queries": np.float32([[0, 0], [9, 9]]), "collection": np.float32([[8, 8], [1, 1], [0, 1]])}
+    inputs = {"queries": np.array([[0, 0], [9, 9]], "f"), "collection": np.array([[8, 8], [1, 1], [0, 1]], "f")}
     assert backend.run(Knn(q=2, n=3, d=2, k=2), inputs, {})["ids"].tolist() == [[2, 1], [0, 1]]
 
 
@@ -129,7 +129,11 @@ def test_a_function_of_the_courses_signature_is_a_backend_for_l2_alone(tmp_path:
         pytest.param("{path}", "no such file; write it as path/to/file.py:function", id="no-function-named"),
         pytest.param("{path}:your_knn", "no function your_knn in", id="no-such-function"),
         pytest.param("{path}:np", "no function np in", id="not-a-function"),
-        pytest.param("{path}:strange", r"parameters \(a, b\) fit none of: strange\(queries, collection, k, metric\); strange\(N, D, A, X, K\)", id="strange"),
+        pytest.param(
+            "{path}:strange",
+            r"parameters \(a, b\) fit none of: strange\(queries, collection, k, metric\); strange\(N, D, A, X, K\)",
+            id="strange",
+        ),
     ],
 )
 def test_what_names_no_function_is_refused(tmp_path: Path, implementation: str, message: str):

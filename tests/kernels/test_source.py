@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_backends_of_one_operator_differ():
 @pytest.mark.parametrize("levels", [1, 2], ids=["imported", "imported-by-an-import"])
 def test_an_imported_module_of_the_project_counts(tmp_path: Path, levels: int):
     chain = [f"import_{number}" for number in range(levels)]
-    files = {name: f"from . import {after}\n" for name, after in zip(chain, chain[1:], strict=False)} | {chain[-1]: "TWO = 2\n"}
+    files = {name: f"from . import {after}\n" for name, after in itertools.pairwise(chain)} | {chain[-1]: "TWO = 2\n"}
     edits = {"numpy_impl.py": ("import numpy as np\n", f"import numpy as np\n\nfrom . import {chain[0]}\n")}
     folder = copy_softmax(tmp_path, edits, **files)
     before = of(folder)

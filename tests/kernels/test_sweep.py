@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -23,20 +24,21 @@ from kernels.sweep import of_architecture
 from tests.commands import one_line, run_module, run_python
 from tests.kernels.tiny import CEILINGS, CONFIG, SOFTMAX, Stage, copy_softmax, write_config
 
-BROKEN = '''
+BROKEN = """
 from kernels.contract import Space
 from .numpy_impl import run as sound
 
 ARRAYS = "numpy"
 DEVICES = ("cpu",)
-SPACE = Space(axes={"ROWS": (16, 32, 64)}, default={"ROWS": 16}, rule=lambda problem, block: "64 is too many" if block["ROWS"] == 64 else None)
+RULE = lambda problem, block: "64 is too many" if block["ROWS"] == 64 else None
+SPACE = Space(axes={"ROWS": (16, 32, 64)}, default={"ROWS": 16}, rule=RULE)
 
 
 def run(problem, inputs, block):
     if block["ROWS"] == 32:
         raise ArithmeticError("no 32 rows today\\nnor tomorrow")
     return sound(problem, inputs, block)
-'''
+"""
 KILLED_AT_THE_FOURTH_RECORD = """
 import os, runpy, signal, sys
 from analysis.records import Journal
@@ -78,7 +80,9 @@ def test_every_valid_block_of_every_backend_and_problem_has_a_record(sweep: Stag
     rows = sweep.run()
     expected = [("numpy", '{"ROWS": 64}'), ("numpy", '{"ROWS": 128}'), ("torch", "{}")]
     assert blocks(rows) == Counter(
-        (backend, json.dumps({"columns": columns, "dtype": "float32", "rows": 200}), block) for columns in (30, 40) for backend, block in expected
+        (backend, json.dumps({"columns": columns, "dtype": "float32", "rows": 200}), block)
+        for columns in (30, 40)
+        for backend, block in expected
     )
     assert set(rows.status) == {"measured"}
     assert rows.point.is_unique
@@ -102,7 +106,9 @@ def test_the_default_block_is_measured_twice_and_gives_the_noise_of_its_backend_
     twice = rows[rows.aa_samples_ms.map(len) > 0]
     assert sorted(zip(twice.backend, twice.block, strict=True)) == [("numpy", '{"ROWS": 64}')] * 2 + [("torch", "{}")] * 2
     for _, group in rows.groupby(["backend", "problem"]):
-        first, second = (pd.Series(group[name][group.aa_samples_ms.map(len) > 0].item()).median() for name in ("samples_ms", "aa_samples_ms"))
+        first, second = (
+            pd.Series(group[name][group.aa_samples_ms.map(len) > 0].item()).median() for name in ("samples_ms", "aa_samples_ms")
+        )
         assert (group.noise == abs(first - second) / min(first, second)).all()
 
 
@@ -200,8 +206,10 @@ def test_a_block_that_is_ruled_out_no_longer_is_measured(monkeypatch: pytest.Mon
     backend, found = space.read_text(), {}
     for status, limit in (("pruned", 64), ("measured", 65)):
         (tmp_path / "softmax" / "space.py").write_text(
-            f"from kernels.contract import Space\n\nNUMPY = TORCH = TRITON = Space()\nBROKEN = Space(axes={{'ROWS': (16, 64)}}, default={{'ROWS': 16}},"
-            f" rule=lambda problem, block: 'too many' if block['ROWS'] >= {limit} else None)\n"
+            "from kernels.contract import Space\n\n"
+            f"RULE = lambda problem, block: 'too many' if block['ROWS'] >= {limit} else None\n"
+            "BROKEN = Space(axes={'ROWS': (16, 64)}, default={'ROWS': 16}, rule=RULE)\n"
+            "NUMPY = TORCH = TRITON = Space()\n"
         )
         space.write_text(re.sub(r"SPACE = .*", "from .space import BROKEN as SPACE", backend))
         monkeypatch.delitem(sys.modules, "operators_softmax", raising=False)
@@ -218,7 +226,9 @@ def test_a_device_that_breaks_ends_the_job_and_the_next_one_goes_on(monkeypatch:
         with pytest.raises(SystemExit, match=r"broken by broken \{'ROWS': 32\}.*no 32 rows today; run the same command again for the rest"):
             stage.run()
     assert not stage.out.exists()
-    assert [record["reason"] for record in read_journal(stage.journal) if record["status"] == "failed"] == ["ArithmeticError: no 32 rows today"]
+    assert [record["reason"] for record in read_journal(stage.journal) if record["status"] == "failed"] == [
+        "ArithmeticError: no 32 rows today"
+    ]
     rows = stage.run()
     assert set(blocks(rows).values()) == {1}
     assert sorted(rows.status) == ["failed", "measured", "pruned"]
@@ -277,13 +287,13 @@ def test_a_backend_is_identified_by_the_versions_of_its_libraries():
 
 
 def test_ceilings_are_measured_once_a_place(monkeypatch: pytest.MonkeyPatch):
-    calls: list[object] = []
-    monkeypatch.setattr("kernels.roofline.ceilings", lambda device, clock: calls.append(device) or CEILINGS)
+    measured = mock.Mock(return_value=CEILINGS)
+    monkeypatch.setattr("kernels.roofline.ceilings", measured)
     place = Place(Device("cpu", "a CPU"))
-    assert not calls
+    measured.assert_not_called()
     place.prepare()
     assert place.ceilings == CEILINGS
-    assert len(calls) == 1
+    measured.assert_called_once()
 
 
 def test_a_gpu_that_was_planned_and_is_not_there_is_refused(sweep: Stage, monkeypatch: pytest.MonkeyPatch):

@@ -69,7 +69,7 @@ def test_a_sample_belongs_to_the_call_that_took_it():
 
 
 def test_nothing_to_measure_gives_nothing():
-    assert measure([], CPU, Recorder(), 5, 1) == []  # type: ignore[arg-type]
+    assert measure([], CPU, Recorder(), 5, 1) == []
 
 
 def test_the_cache_is_flushed_before_a_sample_and_not_inside_it(monkeypatch: pytest.MonkeyPatch):
@@ -77,7 +77,12 @@ def test_the_cache_is_flushed_before_a_sample_and_not_inside_it(monkeypatch: pyt
     monkeypatch.setattr(timing, "_last_level_bytes", lambda: 1024)
     clock = CpuClock()
     monkeypatch.setattr(clock, "flush", lambda: order.append("flush"))
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: order.append("clock") or len(order))
+
+    def now() -> int:
+        order.append("clock")
+        return len(order)
+
+    monkeypatch.setattr(timing.time, "perf_counter_ns", now)
     clock.time_ms(lambda: order.append("call"))
     assert order == ["flush", "clock", "call", "clock"]
     order.clear()

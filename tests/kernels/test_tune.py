@@ -29,7 +29,9 @@ def row(rows: int, samples: Sequence[float], aa: Sequence[float] = (), **changes
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
-    text = [{name: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value for name, value in each.items()} for each in rows]
+    text = [
+        {name: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value for name, value in each.items()} for each in rows
+    ]
     return pd.DataFrame(text)
 
 
@@ -93,7 +95,12 @@ def test_the_command_makes_a_table_of_a_sweep_that_can_be_read(monkeypatch: pyte
     assert done.returncode == 0, done
     made = read(tmp_path / "t.json")
     assert made["device"] == rows.device.iloc[0]
-    assert [(entry["backend"], entry["problem"]["columns"]) for entry in made["entries"]] == [("numpy", 30), ("numpy", 40), ("torch", 30), ("torch", 40)]
+    assert [(entry["backend"], entry["problem"]["columns"]) for entry in made["entries"]] == [
+        ("numpy", 30),
+        ("numpy", 40),
+        ("torch", 30),
+        ("torch", 40),
+    ]
     assert all(set(entry["points"]) <= set(rows.point) for entry in made["entries"])
 
 
@@ -128,7 +135,11 @@ def test_promoting_merges_tables_of_a_gpu_and_replaces_what_was_tuned_anew(tmp_p
     shipped = tmp_path / "tuned"
     shipped.mkdir()
     tuned(shipped / "NVIDIA_H200.json", "gpu", ("torch", 1, 10), ("torch", 2, 20))
-    new = [tuned(tmp_path / "a.json", "gpu", ("torch", 2, 99)), tuned(tmp_path / "b.json", "gpu", ("triton", 2, 30)), tuned(tmp_path / "c.json", "cpu", ("numpy", 1, 5))]
+    new = [
+        tuned(tmp_path / "a.json", "gpu", ("torch", 2, 99)),
+        tuned(tmp_path / "b.json", "gpu", ("triton", 2, 30)),
+        tuned(tmp_path / "c.json", "cpu", ("numpy", 1, 5)),
+    ]
     assert promote(new, shipped) == [shipped / "NVIDIA_H200.json"]
     merged = json.loads((shipped / "NVIDIA_H200.json").read_text())
     found = {(entry["backend"], entry["problem"]["n"]): entry["block"]["ROWS"] for entry in merged["entries"]}

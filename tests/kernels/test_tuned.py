@@ -59,7 +59,9 @@ def test_the_block_is_that_of_the_nearest_shape(tmp_path: Path, n: int, rows: in
 
 
 def test_another_metric_is_farther_than_any_size(tmp_path: Path):
-    table = written(tmp_path / "t.json", entry(10, problem=Knn(n=10**9, d=1).fields()), entry(20, problem=Knn(n=1000, d=64, metric="l1").fields()))
+    table = written(
+        tmp_path / "t.json", entry(10, problem=Knn(n=10**9, d=1).fields()), entry(20, problem=Knn(n=1000, d=64, metric="l1").fields())
+    )
     assert block(Knn(n=1000, d=64), table) == 10
 
 
@@ -111,7 +113,9 @@ def test_the_table_is_not_changed_by_who_changes_the_block(tmp_path: Path):
         pytest.param("[]", "not a tuned table", id="a-list"),
         pytest.param('{"schema": 1, "entries": []}', "not a tuned table", id="no-device"),
         pytest.param('{"schema": 2, "device": "x", "entries": []}', "schema 2, and this version reads 1", id="another-schema"),
-        pytest.param('{"schema": 1, "device": "x", "entries": [{}]}', "an entry lacks operator, backend, problem or block: {}", id="empty-entry"),
+        pytest.param(
+            '{"schema": 1, "device": "x", "entries": [{}]}', "an entry lacks operator, backend, problem or block: {}", id="empty-entry"
+        ),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str):
@@ -139,7 +143,9 @@ def test_the_distance_of_problems_is_symmetric_and_zero_for_the_same(a: Knn, b: 
     assert (tuned.distance(a.fields(), b.fields()) == 0) == (a == b)
 
 
-@pytest.mark.parametrize(("device", "name"), [(H200, "NVIDIA_H200.json"), ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA_A100_SXM4_40GB_MIG_1g.5gb.json")])
+@pytest.mark.parametrize(
+    ("device", "name"), [(H200, "NVIDIA_H200.json"), ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA_A100_SXM4_40GB_MIG_1g.5gb.json")]
+)
 def test_a_devices_table_has_a_name_for_any_file_system(device: str, name: str):
     assert tuned.file_name(device) == name
 
