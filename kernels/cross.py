@@ -86,22 +86,25 @@ def compiling(architecture: int) -> Iterator[list[Compiled]]:
 
 
 class Watch:
-    """Counts what this process's Triton launches found in the cache and what they compiled."""
+    """Counts the compiled kernels that this process found in its caches, Triton's and the cubins', and those it had to compile."""
 
     def __init__(self) -> None:
-        self.hits = 0
-        self.misses: list[str] = []
-
-    def install(self) -> None:
         import triton
 
-        def listen(*, src: Any, cache_hit: bool, **_: Any) -> None:
-            if cache_hit:
-                self.hits += 1
-            else:
-                self.misses.append(str(src.name))
+        self._found: list[bool] = []
+        triton.knobs.compilation.listener = lambda *, cache_hit, **_: self._found.append(cache_hit)
 
-        triton.knobs.compilation.listener = listen
+    @property
+    def hits(self) -> int:
+        from kernels import cuda
+
+        return sum(self._found) + cuda.hits
+
+    @property
+    def misses(self) -> int:
+        from kernels import cuda
+
+        return self._found.count(False) + cuda.misses
 
 
 def adopt(shipped: Path, local: Path) -> None:

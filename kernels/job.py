@@ -71,7 +71,7 @@ class Job:
         self.folder, self.out = options.journal, options.out
         self.journal = Journal(self.folder)
         self.provenance = environment()
-        self.watch: Any = None  # counts Triton's cache hits on a GPU
+        self.watch: Any = None  # counts what the compile stage's caches had, on a GPU
         self.gpu_before = self.gpu()
         self.wanted: set[str] = set()
         self.known = {tuple(record[name] for name in KEY): record for record in read_journal(self.folder)}
@@ -89,7 +89,6 @@ class Job:
             for shipped in options.cache or [local]:
                 adopt(shipped, local)
             job.watch = Watch()
-            job.watch.install()
         return job
 
     def gpu(self) -> dict[str, Any] | None:
@@ -157,7 +156,7 @@ class Job:
                 "versions": versions(*libraries(backend)),
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
-                "compile_misses": len(self.watch.misses) if self.watch else 0,
+                "compile_misses": self.watch.misses if self.watch else 0,
                 "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "status": "measured",
                 "reason": None,
