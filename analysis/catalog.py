@@ -73,7 +73,9 @@ def tables(config: Mapping[str, Any], devices: Sequence[str], validated_on: Call
     architectures = config.get("architectures", [])
     compiled = tuple(f"compile/{operator}.{architecture}.parquet" for operator in operators(config) for architecture in architectures)
     places = [(operator, device) for operator in operators(config) for device in devices]
-    validated = tuple(f"validate/{operator}.{backend}.{device}.parquet" for operator, device in places for backend in validated_on(operator, device))
+    validated = tuple(
+        f"validate/{operator}.{backend}.{device}.parquet" for operator, device in places for backend in validated_on(operator, device)
+    )
     items = []
     if compiled:
         items.append(Item("table", "compile", "compile", "compile", "Compiled variants", compiled))

@@ -1,6 +1,6 @@
 """Names what a run made: its report, figures, tables and PDF.
 
-    python -m analysis.made results/smoke
+python -m analysis.made results/smoke
 """
 
 from __future__ import annotations

@@ -74,7 +74,6 @@ def _content(
 
 def _planned(config: Mapping[str, Any], devices: Sequence[str]) -> dict[tuple[str, str], Item]:
     """Every figure and table of the config, by what it is and its stem, on the devices that the run has records of."""
-    checked = (config.get("validate") or {}).get("operators", [])
     items = [*catalog.figures(config, devices), *catalog.tables(config, devices, lambda operator, device: ["any"])]
     return {(item.what, item.stem): item for item in items}
 

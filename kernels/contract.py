@@ -119,8 +119,13 @@ class Space:
         return self.rule(problem, dict(block))
 
     def blocks(self, problem: Any) -> list[tuple[Block, str | None]]:
-        """Every combination of the axes with the reason why it is invalid for `problem` (None: it is valid)."""
+        """Every combination of the axes with the reason why it is invalid for `problem` (None: it is valid).
+
+        The default is always among them: it is what gains are told against, and what is used where nothing was tuned.
+        """
         combinations = [dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values())]
+        if dict(self.default) not in combinations:
+            combinations.append(dict(self.default))
         return [(block, self.rule(problem, block)) for block in combinations]
 
 

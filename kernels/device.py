@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from analysis.cli import BadInput
 from analysis.environment import cpu_name, gpu_state
 from analysis.modules import imported
+from cluster import site
 from kernels.contract import Backend
 
 LIBRARIES = {
@@ -52,6 +54,9 @@ def find(planned: str) -> Device:
     """
     state: dict[str, Any] | None = None if planned == "cpu" else gpu_state()
     if state:
+        expected = site.load().gpus.get(planned)
+        if expected and expected.name.removeprefix("NVIDIA ") != state["name"].removeprefix("NVIDIA "):
+            print(f"note: planned for {expected.name}, found {state['name']}: records are filed under what was found", file=sys.stderr)
         return Device("gpu", state["name"], state["driver"])
     if planned not in ("cpu", "auto"):
         raise BadInput(f"--device {planned}: no NVIDIA GPU in this job; ask for one (gpu=1), or plan the device cpu")

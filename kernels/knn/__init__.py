@@ -98,7 +98,12 @@ def _course(function: Any, problem: Knn, inputs: Arrays) -> Arrays:
 
 
 def _course_accepts(problem: Knn) -> str | None:
-    return None if problem.metric == "l2" else f"our_knn(N, D, A, X, K) has no metric; it is asked for l2, not {problem.metric}"
+    """The course defines l2 over finite rows with K of at least 1 and at most N."""
+    if problem.metric != "l2":
+        return f"our_knn(N, D, A, X, K) has no metric; it is asked for l2, not {problem.metric}"
+    if not 1 <= problem.k <= problem.n or problem.data == "nan":
+        return f"the course does not define k = {problem.k} of n = {problem.n} rows of {problem.data} data"
+    return None
 
 
 _SHAPES = (

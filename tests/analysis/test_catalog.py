@@ -26,7 +26,9 @@ def test_a_figure_for_each_experiment_and_device():
 
 
 def test_tables_of_all_stages():
-    found = {item.stem: item for item in catalog.tables(CONFIG, ["cpu"], lambda operator, device: {"knn": ["numpy", "torch"]}.get(operator, []))}
+    found = {
+        item.stem: item for item in catalog.tables(CONFIG, ["cpu"], lambda operator, device: {"knn": ["numpy", "torch"]}.get(operator, []))
+    }
     assert found["validate"].records == ("validate/knn.numpy.cpu.parquet", "validate/knn.torch.cpu.parquet")
     assert found["compile"].records == tuple(
         f"compile/{operator}.{architecture}.parquet" for operator in ("knn", "distance") for architecture in ("sm_80", "sm_90")

@@ -78,7 +78,8 @@ def test_the_table_has_a_row_a_variant(ampere: tuple[pd.DataFrame, Path]):
     table, _ = ampere
     assert set(COLUMNS.split()) <= set(table.columns)
     ok = kernels_of(table)
-    assert ok.block.map(json.loads).tolist() == [{"BLOCK_COLUMNS": 128, "num_warps": 1}] * 2  # 64 columns are a multiple of 16
+    asked, default = {"BLOCK_COLUMNS": 128, "num_warps": 1}, {"BLOCK_COLUMNS": 256, "num_warps": 4}
+    assert ok.block.map(json.loads).tolist() == [asked, default] * 2  # each twice: 64 columns are a multiple of 16, 40 are not
     assert (ok.registers > 0).all()
     assert set(ok.kernel) == {"softmax_rows"}
     assert not ok.cached.any()
@@ -90,7 +91,7 @@ def test_the_table_has_a_row_a_variant(ampere: tuple[pd.DataFrame, Path]):
 def test_another_architecture_gives_other_code(ampere: tuple[pd.DataFrame, Path], tmp_path: Path):
     table = compiled(tmp_path, tmp_path / "cache", "sm_90")
     assert set(table.architecture) == {"sm_90"}
-    assert len(kernels_of(table)) == 2
+    assert len(kernels_of(table)) == len(kernels_of(ampere[0]))
     assert not set(kernels_of(table).hash) & set(kernels_of(ampere[0]).hash)
 
 
@@ -143,7 +144,8 @@ for divisible in ((0, 1), (0, 1, 2)):
 """
     done = run_python("-c", script, TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done
-    assert done.stdout.split() == list(kernels_of(ampere[0]).hash)
+    ok = kernels_of(ampere[0])
+    assert done.stdout.split() == list(ok[ok.block.map(json.loads).map(lambda block: block["BLOCK_COLUMNS"] == 128)].hash)
 
 
 def test_a_tile_that_the_architecture_has_no_shared_memory_for_is_pruned(tmp_path: Path):

@@ -115,7 +115,8 @@ def test_a_function_of_the_courses_signature_is_a_backend_for_l2_alone(tmp_path:
     operator = registry.operator("knn")
     backend = registry.outside(operator, written(tmp_path, 0))
     assert backend.name == "mine:our_knn"
-    assert backend.space.rule(Knn(n=5, d=2), {}) is None
+    assert backend.space.rule(Knn(n=5, d=2, k=5), {}) is None
+    assert "does not define k = 6 of n = 5" in str(backend.space.rule(Knn(n=5, d=2, k=6), {}))
     assert "no metric" in str(backend.space.rule(Knn(n=5, d=2, metric="dot"), {}))
     inputs = {"queries": np.array([[0, 0], [9, 9]], "f"), "collection": np.array([[8, 8], [1, 1], [0, 1]], "f")}
     assert backend.run(Knn(q=2, n=3, d=2, k=2), inputs, {})["ids"].tolist() == [[2, 1], [0, 1]]

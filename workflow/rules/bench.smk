@@ -12,14 +12,6 @@ rule bench:
         again=lambda w: again_input("bench", w.experiment),
     output:
         f"{RUN.folder}/bench/{{experiment}}.{{device}}.parquet",
-    params:
-        config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of("bench", w.experiment),
-        journal=lambda w: RUN.folder / "bench" / "journal" / f"{w.experiment}.{w.device}",
-        attempt=lambda w: attempt("bench", w.experiment),
-        tuned=lambda w, input: options("--tuned", input.tuned),
-        cache=lambda w, input: options("--cache", input.caches),
-        previous=lambda w: options("--previous", previous("bench", f"{w.experiment}.{w.device}.parquet")),
     log:
         f"{RUN.folder}/logs/bench/{{experiment}}.{{device}}.log",
     conda:
@@ -31,6 +23,19 @@ rule bench:
         gpu=lambda w: resources_of(w.device).get("gpu", 0),
         gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
         slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("bench", w.experiment),
+        journal=lambda w: RUN.folder
+        / "bench"
+        / "journal"
+        / f"{w.experiment}.{w.device}",
+        attempt=lambda w: attempt("bench", w.experiment),
+        tuned=lambda w, input: options("--tuned", input.tuned),
+        cache=lambda w, input: options("--cache", input.caches),
+        previous=lambda w: options(
+            "--previous", previous("bench", f"{w.experiment}.{w.device}.parquet")
+        ),
     shell:
         "python -m kernels.bench --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
         " --journal {params.journal} --out {output} --attempt {params.attempt} {params.tuned} {params.cache}"

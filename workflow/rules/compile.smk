@@ -9,10 +9,6 @@ rule compile:
     output:
         table=f"{RUN.folder}/compile/{{operator}}.{{architecture}}.parquet",
         cache=directory(f"{RUN.folder}/compile/{{operator}}.{{architecture}}.cache"),
-    params:
-        config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of_operator(w.operator),
-        stages=lambda w: compiled_stages(w.architecture),
     log:
         f"{RUN.folder}/logs/compile/{{operator}}.{{architecture}}.log",
     conda:
@@ -21,6 +17,10 @@ rule compile:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of_operator(w.operator),
+        stages=lambda w: compiled_stages(w.architecture),
     shell:
         "python -m kernels.compile --config {params.config} --operator {wildcards.operator}"
         " --architecture {wildcards.architecture} --stages {params.stages} --out {output.table} --cache {output.cache} 2>&1 | tee {log}"

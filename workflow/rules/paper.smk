@@ -21,18 +21,18 @@ for kind in sorted({item.kind for item in FIGURES.values()}):
                 category="Figures",
                 labels={"figure": "{stem}", "format": "PNG"},
             ),
+        log:
+            "results/{run}/logs/figures/{stem}.log",
         wildcard_constraints:
             run=PAPER_RUNS,
             stem=stems(FIGURES, kind),
+        localrule: True
+        conda:
+            "../envs/blockwise.yaml"
         params:
             options=lambda w: options_of(FIGURES, w),
             stem=lambda w, output: Path(output.pdf).with_suffix(""),
             module=f"analysis.figures.{kind}",
-        log:
-            "results/{run}/logs/figures/{stem}.log",
-        conda:
-            "../envs/blockwise.yaml"
-        localrule: True
         shell:
             "python -m {params.module} {input.records} --out {params.stem} {params.options} 2>&1 | tee {log}"
 
@@ -49,18 +49,18 @@ for kind in sorted({item.kind for item in TABLES.values()}):
             tex="results/{run}/tables/{stem}.tex",
             csv="results/{run}/tables/{stem}.csv",
             markdown="results/{run}/tables/{stem}.md",
+        log:
+            "results/{run}/logs/tables/{stem}.log",
         wildcard_constraints:
             run=PAPER_RUNS,
             stem=stems(TABLES, kind),
+        localrule: True
+        conda:
+            "../envs/blockwise.yaml"
         params:
             options=lambda w: options_of(TABLES, w),
             stem=lambda w, output: Path(output.tex).with_suffix(""),
             module=f"analysis.tables.{kind}",
-        log:
-            "results/{run}/logs/tables/{stem}.log",
-        conda:
-            "../envs/blockwise.yaml"
-        localrule: True
         shell:
             "python -m {params.module} {input.records} --out {params.stem} {params.options} 2>&1 | tee {log}"
 
@@ -73,15 +73,15 @@ rule numbers:
     output:
         tex="results/{run}/numbers.tex",
         records="results/{run}/numbers.json",
-    wildcard_constraints:
-        run=PAPER_RUNS,
-    params:
-        run=lambda w: run_of(w).folder,
     log:
         "results/{run}/logs/numbers.log",
+    wildcard_constraints:
+        run=PAPER_RUNS,
+    localrule: True
     conda:
         "../envs/blockwise.yaml"
-    localrule: True
+    params:
+        run=lambda w: run_of(w).folder,
     shell:
         "python -m analysis.numbers --run {params.run} --out {output.tex} 2>&1 | tee {log}"
 
@@ -97,15 +97,15 @@ rule report_pdf:
         numbers="results/{run}/numbers.tex",
     output:
         "results/{run}/report.pdf",
-    wildcard_constraints:
-        run=PAPER_RUNS,
-    params:
-        run=lambda w: run_of(w).folder,
     log:
         "results/{run}/logs/report.log",
+    wildcard_constraints:
+        run=PAPER_RUNS,
+    localrule: True
     conda:
         "../envs/blockwise.yaml"
-    localrule: True
+    params:
+        run=lambda w: run_of(w).folder,
     shell:
         "python -m analysis.report --run {params.run} --figures {input.figures} --tables {input.tables}"
         " --numbers {input.numbers} --out {output} 2>&1 | tee {log}"

@@ -9,12 +9,6 @@ rule rag:
         again=lambda w: again_input("rag", w.experiment),
     output:
         f"{RUN.folder}/rag/{{experiment}}.parquet",
-    params:
-        config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of("rag", w.experiment),
-        journal=lambda w: RUN.folder / "rag" / "journal" / w.experiment,
-        attempt=lambda w: attempt("rag", w.experiment),
-        previous=lambda w: options("--from", previous("rag", f"{w.experiment}.parquet")),
     log:
         f"{RUN.folder}/logs/rag/{{experiment}}.log",
     conda:
@@ -26,6 +20,12 @@ rule rag:
         gpu=resources_of(RUN.devices[0]).get("gpu", 0),
         gpu_model=resources_of(RUN.devices[0]).get("gpu_model", ""),
         slurm_partition=resources_of(RUN.devices[0]).get("slurm_partition", ""),
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("rag", w.experiment),
+        journal=lambda w: RUN.folder / "rag" / "journal" / w.experiment,
+        attempt=lambda w: attempt("rag", w.experiment),
+        previous=lambda w: options("--from", previous("rag", f"{w.experiment}.parquet")),
     shell:
         "python -m rag.experiment --config {params.config} --name {wildcards.experiment} --out {output}"
         " --journal {params.journal} --attempt {params.attempt} {params.previous} 2>&1 | tee {log}"

@@ -12,14 +12,6 @@ rule sweep:
         again=lambda w: again_input("sweep", w.experiment),
     output:
         f"{RUN.folder}/sweep/{{experiment}}.{{device}}.parquet",
-    params:
-        config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of("sweep", w.experiment),
-        journal=lambda w: RUN.folder / "sweep" / "journal" / f"{w.experiment}.{w.device}",
-        attempt=lambda w: attempt("sweep", w.experiment),
-        compiled=lambda w, input: options("--compiled", input.compiled),
-        cache=lambda w, input: options("--cache", input.caches),
-        previous=lambda w: options("--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")),
     log:
         f"{RUN.folder}/logs/sweep/{{experiment}}.{{device}}.log",
     conda:
@@ -31,6 +23,19 @@ rule sweep:
         gpu=lambda w: resources_of(w.device).get("gpu", 0),
         gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
         slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of("sweep", w.experiment),
+        journal=lambda w: RUN.folder
+        / "sweep"
+        / "journal"
+        / f"{w.experiment}.{w.device}",
+        attempt=lambda w: attempt("sweep", w.experiment),
+        compiled=lambda w, input: options("--compiled", input.compiled),
+        cache=lambda w, input: options("--cache", input.caches),
+        previous=lambda w: options(
+            "--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")
+        ),
     shell:
         "python -m kernels.sweep --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
         " --journal {params.journal} --out {output} --attempt {params.attempt} {params.compiled} {params.cache}"
@@ -46,8 +51,8 @@ rule tune:
         f"{RUN.folder}/tune/{{experiment}}.{{device}}.json",
     log:
         f"{RUN.folder}/logs/tune/{{experiment}}.{{device}}.log",
+    localrule: True
     conda:
         "../envs/blockwise.yaml"
-    localrule: True
     shell:
         "python -m kernels.tune {input.records} --out {output} 2>&1 | tee {log}"

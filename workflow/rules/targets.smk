@@ -6,14 +6,14 @@ for stage, name in EXPERIMENTS:
         rule:
             name:
                 f"{stage}_{name}"
+            log:
+                f"{RUN.folder}/logs/{stage}_{name}.log",
+            localrule: True
+            conda:
+                "../envs/blockwise.yaml"
             params:
                 refusal=f"error: run {RUN.name} is sealed and never changes; measure into a run of your own:"
                 f" snakemake {stage}_{name} --config run=NAME from={RUN.name}",
-            log:
-                f"{RUN.folder}/logs/{stage}_{name}.log",
-            conda:
-                "../envs/blockwise.yaml"
-            localrule: True
             shell:
                 "echo {params.refusal:q} | tee {log}; exit 1"
 
@@ -36,13 +36,13 @@ if not RUN.sealed:
             raw_records(RUN),
         output:
             str(RUN.manifest),
-        params:
-            run=RUN.folder,
         log:
             f"{RUN.folder}/logs/seal.log",
+        localrule: True
         conda:
             "../envs/blockwise.yaml"
-        localrule: True
+        params:
+            run=RUN.folder,
         shell:
             "python -m analysis.sealing seal {params.run} 2>&1 | tee {log}"
 
@@ -54,9 +54,9 @@ else:
             sorted(str(path) for path in RUN.folder.glob("tune/*.json")),
         log:
             f"{RUN.folder}/logs/promote.log",
+        localrule: True
         conda:
             "../envs/blockwise.yaml"
-        localrule: True
         shell:
             "python -m kernels.tune --promote {input} 2>&1 | tee {log}"
 
@@ -67,14 +67,17 @@ rule report_html:
         made(FIGURES, RUN, "figures", "png"),
     output:
         f"results/{RUN.name}/report.html",
-    params:
-        run=RUN.name,
-        config=options("--configfile", [str(Path(path)) for path in workflow.overwrite_configfiles]),
     log:
         f"results/{RUN.name}/logs/report_html.log",
+    localrule: True
     conda:
         "../envs/blockwise.yaml"
-    localrule: True
+    params:
+        run=RUN.name,
+        config=options(
+            "--configfile",
+            [str(Path(path)) for path in workflow.overwrite_configfiles],
+        ),
     shell:
         "python -m snakemake --nolock --quiet all --report {output} {params.config} --config run={params.run}"
         " -- {input} > {log} 2>&1"

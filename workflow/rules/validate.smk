@@ -8,9 +8,6 @@ rule validate:
         operator=lambda w: operator_code(w.operator),
     output:
         f"{RUN.folder}/validate/{{operator}}.{{backend}}.{{device}}.parquet",
-    params:
-        config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of_operator(w.operator),
     log:
         f"{RUN.folder}/logs/validate/{{operator}}.{{backend}}.{{device}}.log",
     conda:
@@ -22,6 +19,9 @@ rule validate:
         gpu=lambda w: resources_of(w.device).get("gpu", 0),
         gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
         slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+    params:
+        config=RUN.folder / "config.yaml",
+        spec=lambda w: spec_of_operator(w.operator),
     shell:
         "python -m kernels.validate --config {params.config} --operator {wildcards.operator}"
         " --backend {wildcards.backend} --device {wildcards.device} --out {output} 2>&1 | tee {log}"
