@@ -41,7 +41,7 @@ check: setup $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --package snakemake_executor_plugin_submitit
+	@$(BIN)/mypy --exclude "^$$" --package snakemake_executor_plugin_submitit
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint >/dev/null
 

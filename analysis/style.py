@@ -141,8 +141,11 @@ def log_sizes(axis: Any, values: Iterable[float]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
+_LABEL_INCHES = 0.35  # of a tick label such as "5000", with space around it
+
+
 def log_values(axis: Any, unit: str = "") -> None:
-    """A logarithmic axis (`axes.xaxis` or `axes.yaxis`) with plain labels: every decade, or 1, 2, 5 where it spans few.
+    """A logarithmic axis (`axes.xaxis` or `axes.yaxis`) with plain labels: every decade, or 1, 2, 5 where they have room.
 
     Call it when everything is plotted: the ticks follow from what the axis spans.
     """
@@ -152,7 +155,9 @@ def log_values(axis: Any, unit: str = "") -> None:
     if decades < 0.5:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.2 else (1.0,), numticks=20))
+        box = axis.axes.get_window_extent().transformed(axis.axes.figure.dpi_scale_trans.inverted())
+        room = decades < 2.2 and (axis.axis_name == "y" or 3 * decades * _LABEL_INCHES < box.width)
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if room else (1.0,), numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{compact(value)}{unit}"))
     axis.set_minor_formatter(NullFormatter())
 

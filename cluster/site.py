@@ -67,15 +67,21 @@ class Site:
         return wanted if limit is None else min(wanted, limit)
 
     def planned(self, devices: Iterable[str]) -> list[str]:
-        """The devices of a config, checked, without repetition, with "auto" resolved to what this machine has.
+        """The devices of a config, checked, without repetition, with "auto" resolved to what there is.
 
-        "auto" is the short name of this machine's first GPU, "gpu" where the catalogue does not know it, "cpu" without one.
+        "auto" is, under Slurm, the models that the catalogue has a partition for, or else any GPU ("gpu"). Elsewhere it is
+        the short name of this machine's first GPU, "gpu" where the catalogue does not know it, "cpu" without one.
         """
-        found = [self._here() if device == AUTO else device for device in devices]
+        found = [model for device in devices for model in (self._automatic() if device == AUTO else [device])]
         for device in found:
             if device not in (CPU, ANY_GPU):
                 self.gpu(device)
         return list(dict.fromkeys(found))
+
+    def _automatic(self) -> list[str]:
+        if slurm_answers():
+            return [gpu.model for gpu in self.gpus.values() if gpu.partition] or [ANY_GPU]
+        return [self._here()]
 
     def _here(self) -> str:
         names = names_here()
@@ -155,6 +161,14 @@ def _mapping(
         if rules and key in rules and not rules[key][0](given):
             raise BadInput(f"{path}: {where}.{key} is {given!r}; it must be {rules[key][1]}")
     return {key: value.get(key) for key in types}
+
+
+def slurm_answers() -> bool:
+    """Whether this machine is part of a Slurm cluster that answers."""
+    try:
+        return subprocess.run(["sinfo", "--noheader", "--format=%P"], capture_output=True, timeout=30).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def names_here() -> list[str]:

@@ -21,6 +21,9 @@ ROOT = Path(__file__).parent
 
 def operators(extra: Sequence[Path | str] = ()) -> dict[str, Path]:
     """The folder of every operator by name: this package's own, then those of `extra` (folders outside the tree)."""
+    for folder in extra:
+        if not (Path(folder) / "__init__.py").is_file():
+            raise BadInput(f"operators: {folder}: no __init__.py there; name the folder of an operator")
     own = {folder.name: folder for folder in sorted(ROOT.iterdir()) if (folder / "reference.py").is_file()}
     return own | {folder.name: folder for folder in (Path(each).resolve() for each in extra)}
 

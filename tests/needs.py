@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -28,8 +29,8 @@ def _gpu() -> str | None:
 
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-FEATURES: dict[str, Callable[[], str | None]] = {"slurm": _slurm, "tex": _tex, "gpu": _gpu}
-"""What tests may need, and how to tell why it is absent (None: it is there)."""
+FEATURES: dict[str, Callable[[], str | None]] = {"slurm": _slurm, "tex": _tex, "gpu": _gpu, "index": lambda: None}
+"""What tests may need, and how to tell why it is absent (None: it is there, or, of the package index, only trying tells)."""
 
 
 def required() -> set[str]:
@@ -39,7 +40,12 @@ def required() -> set[str]:
 def require(feature: str) -> None:
     """Skip the test, with the reason, where the machine lacks `feature`; fail it where REQUIRE lists the feature."""
     reason = FEATURES[feature]()
-    if reason and feature in required():
-        pytest.fail(f"REQUIRE={os.environ['REQUIRE']}: {reason}", pytrace=False)
     if reason:
-        pytest.skip(f"needs {feature}: {reason}")
+        absent(feature, reason)
+
+
+def absent(feature: str, reason: str) -> NoReturn:
+    """Skip the test because `feature` is absent for `reason`, or fail it where REQUIRE lists the feature."""
+    if feature in required():
+        pytest.fail(f"REQUIRE={os.environ['REQUIRE']}: {reason}", pytrace=False)
+    pytest.skip(f"needs {feature}: {reason}")

@@ -59,13 +59,13 @@ def _curve(axis: Any, values: Any, look: dict[str, Any]) -> None:
 def _head(figure: Any, frame: Frame) -> None:
     counts = sorted({len(rows) for _, rows in frame.groupby(["arm", "rate"])})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    lost = unanswered(frame)
+    lost, repeats = unanswered(frame), frame["repeat"].nunique()
     missing = f"not answered, counted as never: {lost}" if lost else "all answered"
     weights = sorted(set(frame["weights"].dropna())) if "weights" in frame else []
     style.head(
         figure,
         device(frame),
-        f"{n} requests a curve ({frame['repeat'].nunique()} repeats pooled)",
+        f"{n} requests a curve" + (f", {repeats} repeats pooled" if repeats > 1 else ""),
         "latency counted from the scheduled time",
         missing,
         f"{', '.join(weights)} weights" if weights else "",

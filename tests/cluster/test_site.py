@@ -1,5 +1,7 @@
 """Facts about the site: the file that ships, what it turns into, and what it refuses."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -62,6 +64,7 @@ def test_resources_of_no_gpu_any_gpu_and_a_model(tmp_path):
     ],
 )
 def test_auto_is_what_this_machine_has(monkeypatch, names, device):
+    monkeypatch.setattr(site, "slurm_answers", lambda: False)
     monkeypatch.setattr(site, "names_here", lambda: names)
     assert site.planned(["auto", "cpu", device]) == list(dict.fromkeys([device, "cpu"]))
 
@@ -102,3 +105,13 @@ def test_a_mistake_in_the_file_is_one_line_naming_file_and_key(tmp_path, content
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"nothing\.yaml: cannot be read"):
         site.load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("partition", "planned"), [("null", ["gpu"]), ("short", ["a100"])], ids=["no partition known", "one partition known"]
+)
+def test_under_slurm_auto_is_what_has_a_partition(partition: str, planned: list[str], tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(site, "slurm_answers", lambda: True)
+    gpu = f"{{name: NVIDIA A100, architecture: sm_80, memory_gb: 40, install: cuda13, gres: a100, partition: {partition}}}"
+    (tmp_path / "partitions.yaml").write_text(f"gpus:\n  a100: {gpu}\n  h200: {gpu.replace(partition, 'null')}\n")
+    assert site.load(tmp_path / "partitions.yaml").planned(["auto"]) == planned

@@ -1,5 +1,6 @@
 """The config, the run that it names, and the functions that the rules share."""
 
+import dataclasses
 import json
 import os
 import re
@@ -55,7 +56,11 @@ def resolve_run(given, explicit):
     from kernels import plan
 
     plan.check(given)
-    return Run(folder.name, folder, given, tuple(site.planned(given["devices"])), False)
+    if workflow.is_main_process:
+        given["devices"] = site.planned(given["devices"])
+    else:  # a job plans the devices that its driver planned, whatever "auto" would be on its node
+        given["devices"] = load(folder / "config.yaml")["devices"]
+    return Run(folder.name, folder, given, tuple(given["devices"]), False)
 
 
 def shipped_run():
@@ -166,16 +171,19 @@ def spec_of(stage, name):
     )
 
 
-def spec_of_operator(name):
-    """What compiling and validating an operator depends on in the config, as text."""
+def spec_of_operator(name, stages, keys):
+    """What the experiments of an operator say under some keys, as text: all that compiling or validating it depends on."""
     from kernels import plan
 
     mine = [
-        (each.stage, each.name)
+        each
         for each in plan.experiments(RUN.config)
-        if each.operator.name == name
+        if each.operator.name == name and each.stage in stages
     ]
-    return json.dumps([spec_of(stage, experiment) for stage, experiment in mine])
+    return json.dumps(
+        [[RUN.config[each.stage][each.name].get(key) for key in keys] for each in mine],
+        sort_keys=True,
+    )
 
 
 def validated(experiment, device):

@@ -19,7 +19,11 @@ rule compile:
         runtime=60,
     params:
         config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of_operator(w.operator),
+        spec=lambda w: spec_of_operator(
+            w.operator,
+            compiled_stages(w.architecture),
+            ["problems", "backends", "blocks"],
+        ),
         stages=lambda w: compiled_stages(w.architecture),
     shell:
         "python -m kernels.compile --config {params.config} --operator {wildcards.operator}"

@@ -21,7 +21,7 @@ rule validate:
         slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
     params:
         config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of_operator(w.operator),
+        spec=lambda w: spec_of_operator(w.operator, ["sweep"], ["blocks"]),
     shell:
         "python -m kernels.validate --config {params.config} --operator {wildcards.operator}"
         " --backend {wildcards.backend} --device {wildcards.device} --out {output} 2>&1 | tee {log}"
