@@ -37,7 +37,10 @@ def versions(*distributions: str) -> dict[str, str]:
 
 @functools.cache
 def commit() -> tuple[str, bool]:
-    """The code's git commit and whether the tree differs from it; BLOCKWISE_COMMIT (commit[-dirty]) where there is no git."""
+    """The code's git commit and whether the code differs from it (results do not count).
+
+    Where there is no git, BLOCKWISE_COMMIT (commit[-dirty]) is taken.
+    """
     given = os.environ.get("BLOCKWISE_COMMIT")
     if given:
         return given.removesuffix("-dirty"), given.endswith("-dirty")
@@ -48,7 +51,7 @@ def commit() -> tuple[str, bool]:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
             return "unknown", True
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"))
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
 

@@ -55,7 +55,7 @@ def draw(records: Path | str) -> Any:
     for axis, rows in zip(axes, spaces, strict=True):
         classes |= dict.fromkeys(_map(figure, axis, rows, small))
         sizes = {name: style.compact(value) if isinstance(value, int) else value for name, value in rows["problem"].iloc[0].items()}
-        axis.set_title("\n".join(filter(None, [str(rows["backend"].iloc[0]), label(sizes, fields)])))
+        axis.set_title("\n".join(filter(None, [str(rows["backend"].iloc[0]), label(sizes, fields)])), fontsize=7)
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
     medians = f"best medians of {samples_text(list(best['summary']))}, in ms"
     style.head(figure, device(frame), common(list(frame["problem"])), f"points: {counts}", medians, "outlined: the fastest")
@@ -125,8 +125,8 @@ def _label(axis: Any, shown: list[str], xs: list[int], ys: list[int]) -> None:
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_xticks(range(len(xs)), [style.compact(value) for value in xs])
-    axis.set_yticks(range(len(ys)), [style.compact(value) for value in ys])
+    axis.set_xticks(range(len(xs)), [_size(value) for value in xs])
+    axis.set_yticks(range(len(ys)), [_size(value) for value in ys])
     axis.set_xlabel(shown[0] if shown else "no block parameters")
     if not shown:
         axis.set_xticks([])
@@ -134,6 +134,14 @@ def _label(axis: Any, shown: list[str], xs: list[int], ys: list[int]) -> None:
         axis.set_ylabel(shown[1])
     else:
         axis.set_yticks([])
+
+
+def _size(value: int) -> str:
+    """A block's size, which tends to be a power of two: 4Ki, 64Ki, 1Mi."""
+    for unit, prefix in ((1 << 20, "Mi"), (1 << 10, "Ki")):
+        if value >= unit and value % unit == 0:
+            return f"{value // unit}{prefix}"
+    return style.compact(value)
 
 
 def _legend(frame: Frame, classes: dict[tuple[str, str], None]) -> list[Patch]:

@@ -44,7 +44,8 @@ def main() -> None:
         copy(folder)
         plan = [seconds(folder, "-n", "--quiet", "all", "--configfile", "config/paper.yaml") for _ in range(repeats)]
         print(
-            f"snakemake -n on config/paper.yaml: median {statistics.median(plan):.1f} s of {repeats} ({min(plan):.1f} to {max(plan):.1f}); aim 3 s"
+            f"snakemake -n on config/paper.yaml: median {statistics.median(plan):.1f} s of {repeats}"
+            f" ({min(plan):.1f} to {max(plan):.1f}); aim 3 s"
         )
         again = seconds(folder, "--quiet", "all", "figures", "tables")
         print(f"all figures and tables of the shipped run: {again:.1f} s on {os.cpu_count()} cores; aim 30 s")

@@ -123,7 +123,7 @@ def test_cells_are_the_best_medians_over_the_other_axes(written: Path):
 def test_a_space_of_one_axis_is_a_row(written: Path):
     axis = next(axis for axis in blocks.draw(written / SWEEP).axes if axis.get_title() == "torch")
     assert axis.get_xlabel() == "ROWS"
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["256", "512", "1024", "2048"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["256", "512", "1Ki", "2Ki"]
     assert not axis.get_yticks().size
 
 

@@ -268,11 +268,17 @@ def run_of(wildcards):
 
 def items(make):
     """Figures or tables of the run and of the paper's run, by run and stem."""
-    return {
-        (run.name, item.stem): item
-        for run in {each.name: each for each in (RUN, PAPER)}.values()
-        for item in make(run)
-    }
+    runs = {each.name: each for each in (RUN, PAPER)}.values()
+    found = ((run, there(run, item)) for run in runs for item in make(run))
+    return {(run.name, item.stem): item for run, item in found if item}
+
+
+def there(run, item):
+    """The item as its run can make it: of a sealed run from the records that it has, None where it has none of them."""
+    if not run.sealed:
+        return item
+    records = tuple(path for path in item.records if (run.folder / path).is_file())
+    return dataclasses.replace(item, records=records) if records else None
 
 
 def tables_of(run):
