@@ -26,16 +26,11 @@ rule bench:
     params:
         config=RUN.folder / "config.yaml",
         spec=lambda w: spec_of("bench", w.experiment),
-        journal=lambda w: RUN.folder
-        / "bench"
-        / "journal"
-        / f"{w.experiment}.{w.device}",
+        journal=lambda w: RUN.folder / "bench" / "journal" / f"{w.experiment}.{w.device}",
         attempt=lambda w: attempt("bench", w.experiment),
         tuned=lambda w, input: options("--tuned", input.tuned),
         cache=lambda w, input: options("--cache", input.caches),
-        previous=lambda w: options(
-            "--previous", previous("bench", f"{w.experiment}.{w.device}.parquet")
-        ),
+        previous=lambda w: options("--previous", previous("bench", f"{w.experiment}.{w.device}.parquet")),
     shell:
         "python -m kernels.bench --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
         " --journal {params.journal} --out {output} --attempt {params.attempt} {params.tuned} {params.cache}"

@@ -7,11 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
-from analysis import catalog
-from analysis.cli import BadInput
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
+from analysis import catalog
+from analysis.cli import BadInput
 from analysis.config import STAGES, Run, check, devices_of, load, sealed
 from analysis.environment import usable_cores
 from analysis.modules import closure, locate
@@ -28,9 +28,7 @@ if workflow.local_exec and workflow.resource_settings.cores is None:
     workflow.global_resources["_cores"] = Resource("_cores", usable_cores())
 
 # Rules call the Python that runs Snakemake, whether or not its environment is activated.
-shell.prefix(
-    f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH PYTHONUNBUFFERED=1; "
-)
+shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PATH PYTHONUNBUFFERED=1; ")
 
 
 def resolve_run(given, explicit):
@@ -77,9 +75,8 @@ def keep_config(run):
 
     from analysis.cli import replacing
 
-    path, text = run.folder / "config.yaml", yaml.safe_dump(
-        run.config, sort_keys=False, allow_unicode=True
-    )
+    path = run.folder / "config.yaml"
+    text = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     if not run.sealed and not (path.is_file() and path.read_text() == text):
         with replacing(path) as temporary:
             temporary.write_text(text)
@@ -115,19 +112,10 @@ def again_input(stage, name):
     from analysis.cli import replacing
 
     path = again_file(stage, name)
-    if (
-        config.get("again")
-        and workflow.is_main_process
-        and not workflow.dryrun
-        and path not in ASKED
-    ):
+    if config.get("again") and workflow.is_main_process and not workflow.dryrun and path not in ASKED:
         targets = workflow.dag_settings.targets
-        if not any(
-            asks_for(target, *each) for each in EXPERIMENTS for target in targets
-        ):
-            raise WorkflowError(
-                f"--config again=true: name an experiment as the target, such as {stage}_{name}"
-            )
+        if not any(asks_for(target, *each) for each in EXPERIMENTS for target in targets):
+            raise WorkflowError(f"--config again=true: name an experiment as the target, such as {stage}_{name}")
         if any(asks_for(target, stage, name) for target in targets):
             ASKED.add(path)
             count = attempt(stage, name)
@@ -144,10 +132,7 @@ def attempt(stage, name):
 
 def asks_for(target, stage, name):
     """Whether a target is an experiment's rule or one of its record files."""
-    return target == f"{stage}_{name}" or (
-        Path(target).parent == RUN.folder / stage
-        and Path(target).name.split(".")[0] == name
-    )
+    return target == f"{stage}_{name}" or (Path(target).parent == RUN.folder / stage and Path(target).name.split(".")[0] == name)
 
 
 def previous(stage, file):
@@ -175,11 +160,7 @@ def spec_of_operator(name, stages, keys):
     """What the experiments of an operator say under some keys, as text: all that compiling or validating it depends on."""
     from kernels import plan
 
-    mine = [
-        each
-        for each in plan.experiments(RUN.config)
-        if each.operator.name == name and each.stage in stages
-    ]
+    mine = [each for each in plan.experiments(RUN.config) if each.operator.name == name and each.stage in stages]
     return json.dumps(
         [[RUN.config[each.stage][each.name].get(key) for key in keys] for each in mine],
         sort_keys=True,
@@ -191,14 +172,8 @@ def validated(experiment, device):
     from kernels import plan
 
     operator = experiment.operator.name
-    names = [
-        name
-        for name in plan.validated_on(experiment.operator, device)
-        if name in experiment.backends
-    ]
-    return [
-        f"{RUN.folder}/validate/{operator}.{name}.{device}.parquet" for name in names
-    ]
+    names = [name for name in plan.validated_on(experiment.operator, device) if name in experiment.backends]
+    return [f"{RUN.folder}/validate/{operator}.{name}.{device}.parquet" for name in names]
 
 
 def architectures_of(device):
@@ -214,46 +189,29 @@ def architectures_of(device):
 
 def compiled_stages(architecture):
     """The stages whose problems are compiled for an architecture: sweeps always, benches where a planned device has it."""
-    return (
-        ["sweep", "bench"]
-        if any(architecture in architectures_of(device) for device in RUN.devices)
-        else ["sweep"]
-    )
+    return ["sweep", "bench"] if any(architecture in architectures_of(device) for device in RUN.devices) else ["sweep"]
 
 
 def compiled(experiment, device):
     """Compile tables that a job on a device reads."""
-    return [
-        f"{RUN.folder}/compile/{experiment.operator.name}.{each}.parquet"
-        for each in architectures_of(device)
-    ]
+    return [f"{RUN.folder}/compile/{experiment.operator.name}.{each}.parquet" for each in architectures_of(device)]
 
 
 def caches(experiment, device):
     """Compile caches that a job on a device adopts."""
-    return [
-        f"{RUN.folder}/compile/{experiment.operator.name}.{each}.cache"
-        for each in architectures_of(device)
-    ]
+    return [f"{RUN.folder}/compile/{experiment.operator.name}.{each}.cache" for each in architectures_of(device)]
 
 
 def tuned(experiment, device):
     """Tuned tables that a bench reads: of the sweeps of its operator."""
-    sweeps = [
-        name
-        for name in RUN.config.get("sweep") or {}
-        if named("sweep", name).operator.name == experiment.operator.name
-    ]
+    sweeps = [name for name in RUN.config.get("sweep") or {} if named("sweep", name).operator.name == experiment.operator.name]
     return [f"{RUN.folder}/tune/{name}.{device}.json" for name in sweeps]
 
 
 def memory_mb(stage, name):
     """Host memory of a measuring job: what its largest problem needs, and room for the libraries."""
     experiment = named(stage, name)
-    return 6000 + int(
-        max(experiment.operator.memory(problem).host for problem in experiment.problems)
-        / 1e6
-    )
+    return 6000 + int(max(experiment.operator.memory(problem).host for problem in experiment.problems) / 1e6)
 
 
 def measuring_threads():
@@ -287,15 +245,8 @@ def tables_of(run):
 
     def validated(operator, device):
         if run.sealed:
-            return [
-                path.name.split(".")[1]
-                for path in sorted(
-                    run.folder.glob(f"validate/{operator}.*.{device}.parquet")
-                )
-            ]
-        return plan.validated_on(
-            registry.operator(operator, run.config.get("operators", ())), device
-        )
+            return [path.name.split(".")[1] for path in sorted(run.folder.glob(f"validate/{operator}.*.{device}.parquet"))]
+        return plan.validated_on(registry.operator(operator, run.config.get("operators", ())), device)
 
     return catalog.tables(run.config, run.devices, validated)
 
@@ -306,16 +257,11 @@ def of_run(these, run):
 
 def stems(these, kind):
     """A pattern of the stems of one kind, for a rule's wildcard."""
-    return "|".join(
-        sorted({re.escape(item.stem) for item in these.values() if item.kind == kind})
-    )
+    return "|".join(sorted({re.escape(item.stem) for item in these.values() if item.kind == kind}))
 
 
 def records_of(these, wildcards):
-    return [
-        f"results/{wildcards.run}/{path}"
-        for path in these[wildcards.run, wildcards.stem].records
-    ]
+    return [f"results/{wildcards.run}/{path}" for path in these[wildcards.run, wildcards.stem].records]
 
 
 def options_of(these, wildcards):
@@ -324,22 +270,12 @@ def options_of(these, wildcards):
 
 def made(these, run, folder, ending):
     """The files that a run's figures or tables become."""
-    return [
-        f"results/{run.name}/{folder}/{item.stem}.{ending}"
-        for item in of_run(these, run)
-    ]
+    return [f"results/{run.name}/{folder}/{item.stem}.{ending}" for item in of_run(these, run)]
 
 
 def raw_records(run):
     """The raw record files of a run."""
-    return sorted(
-        {
-            f"results/{run.name}/{path}"
-            for these in (FIGURES, TABLES)
-            for item in of_run(these, run)
-            for path in item.records
-        }
-    )
+    return sorted({f"results/{run.name}/{path}" for these in (FIGURES, TABLES) for item in of_run(these, run) for path in item.records})
 
 
 def target_files(stage, name):
@@ -349,13 +285,8 @@ def target_files(stage, name):
         for item in of_run(FIGURES, RUN) + of_run(TABLES, RUN)
         if item.stage == stage and item.stem.split(".")[0] in stem_names(stage, name)
     ]
-    records = sorted(
-        {f"results/{RUN.name}/{path}" for item in mine for path in item.records}
-    )
-    return records + [
-        f"results/{RUN.name}/{item.what}s/{item.stem}.{ENDINGS[item.what]}"
-        for item in mine
-    ]
+    records = sorted({f"results/{RUN.name}/{path}" for item in mine for path in item.records})
+    return records + [f"results/{RUN.name}/{item.what}s/{item.stem}.{ENDINGS[item.what]}" for item in mine]
 
 
 def stem_names(stage, name):
@@ -378,23 +309,15 @@ def options(flag, values):
 
 
 try:
-    if (
-        str(config.get("from", ""))
-        and not Path("results", str(config.get("from"))).is_dir()
-        and "from" in config
-    ):
-        raise BadInput(
-            f"--config from={config['from']}: no run of that name in results/"
-        )
+    if str(config.get("from", "")) and not Path("results", str(config.get("from"))).is_dir() and "from" in config:
+        raise BadInput(f"--config from={config['from']}: no run of that name in results/")
     RUN = resolve_run(config, workflow.overwrite_configfiles)
     PAPER = shipped_run()
     if PAPER.sealed and workflow.is_main_process:
         from analysis import sealing
 
         sealing.verify(PAPER.folder)
-    EXPERIMENTS = [
-        (stage, name) for stage in STAGES for name in RUN.config.get(stage) or {}
-    ]
+    EXPERIMENTS = [(stage, name) for stage in STAGES for name in RUN.config.get(stage) or {}]
     FIGURES = items(lambda run: catalog.figures(run.config, run.devices))
     TABLES = items(tables_of)
 except BadInput as error:

@@ -26,16 +26,11 @@ rule sweep:
     params:
         config=RUN.folder / "config.yaml",
         spec=lambda w: spec_of("sweep", w.experiment),
-        journal=lambda w: RUN.folder
-        / "sweep"
-        / "journal"
-        / f"{w.experiment}.{w.device}",
+        journal=lambda w: RUN.folder / "sweep" / "journal" / f"{w.experiment}.{w.device}",
         attempt=lambda w: attempt("sweep", w.experiment),
         compiled=lambda w, input: options("--compiled", input.compiled),
         cache=lambda w, input: options("--cache", input.caches),
-        previous=lambda w: options(
-            "--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")
-        ),
+        previous=lambda w: options("--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")),
     shell:
         "python -m kernels.sweep --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
         " --journal {params.journal} --out {output} --attempt {params.attempt} {params.compiled} {params.cache}"
