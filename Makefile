@@ -41,7 +41,7 @@ check: setup $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy --exclude "^$$" --package snakemake_executor_plugin_submitit
+	@cd $(PLUGIN) && $(abspath $(BIN))/mypy --ignore-missing-imports snakemake_executor_plugin_submitit
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint >/dev/null
 

@@ -23,7 +23,7 @@ def operators(extra: Sequence[Path | str] = ()) -> dict[str, Path]:
     """The folder of every operator by name: this package's own, then those of `extra` (folders outside the tree)."""
     for folder in extra:
         if not (Path(folder) / "__init__.py").is_file():
-            raise BadInput(f"operators: {folder}: no __init__.py there; name the folder of an operator")
+            raise BadInput(f"operator folder {folder}: no __init__.py in it")
     own = {folder.name: folder for folder in sorted(ROOT.iterdir()) if (folder / "reference.py").is_file()}
     return own | {folder.name: folder for folder in (Path(each).resolve() for each in extra)}
 
@@ -101,8 +101,6 @@ def _import(folder: Path) -> types.ModuleType:
     """Import an operator's folder as a package: `kernels.<name>` for our own, by its path for one outside the tree."""
     if folder.parent == ROOT:
         return importlib.import_module(f"kernels.{folder.name}")
-    if not (folder / "__init__.py").is_file():
-        raise BadInput(f"operator folder {folder}: no __init__.py in it")
     return _load(folder / "__init__.py", f"operators_{folder.name}", [str(folder)])
 
 
