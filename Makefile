@@ -1,12 +1,14 @@
 # make            set everything up and run the main job on the embedded default (config/smoke.yaml)
 # make test       set everything up and pass the tests; REQUIRE=slurm,tex turns what cannot be tested into a failure
-# make setup      only set up; GROUP=paper, cpu (default), cuda13 or cuda126 is the install group
+# make setup      only set up; GROUP=paper, cpu, cuda13 or cuda126 is the install group (default: the one installed, else cpu)
 # make locks      resolve the lock files anew from pyproject.toml
 # make clean      remove the environment
 
-GROUP ?= cpu
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
 VENV ?= .venv
+GROUPS := paper cpu cuda13 cuda126
+# The group that is installed already, else cpu.
+GROUP ?= $(or $(patsubst $(VENV)/.%,%,$(firstword $(wildcard $(addprefix $(VENV)/.,$(GROUPS))))),cpu)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
 BIN := $(VENV)/bin
 # PyPI's torch for Linux is the CUDA build, several GB; the CPU build is on PyTorch's own index, used where it answers.
 TORCH_INDEX ?= https://download.pytorch.org/whl/$(if $(filter cuda126,$(GROUP)),cu126,cpu)
@@ -31,6 +33,7 @@ $(VENV)/.%: locks/%.txt pyproject.toml $(PLUGIN)/pyproject.toml
 	    && index="--extra-index-url $(TORCH_INDEX)"; fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$index -r $<
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . $(if $(filter paper,$*),,-e $(PLUGIN))
+	@rm -f $(if $(filter dev,$*),,$(addprefix $(VENV)/.,$(GROUPS)))
 	@touch $@
 
 test: setup $(VENV)/.dev

@@ -45,7 +45,7 @@ rule all:
 
 
 rule paper:
-    """The paper again, from sealed records: figures, tables, numbers and the PDF. Measures nothing."""
+    """The paper again: figures, tables, numbers and the PDF. From a sealed run (the shipped one by default) it measures nothing."""
     input:
         made(FIGURES, PAPER, "figures", "pdf"),
         made(TABLES, PAPER, "tables", "tex"),

@@ -65,5 +65,6 @@ def sealed(folder: Path) -> bool:
 
 def devices_of(folder: Path) -> tuple[str, ...]:
     """The planned devices of a run that was measured, from the names of its record files (`<experiment>.<device>.parquet`)."""
-    files = [path for stage in ("sweep", "bench", "validate") for path in (folder / stage).glob("*.parquet")]
-    return tuple(sorted({path.stem.split(".")[-1] for path in files if not path.stem.endswith(".failed")}))
+    before = {"sweep": 1, "bench": 1, "validate": 2}  # dots before the device's name, which may have dots itself
+    files = [(path.stem, dots) for stage, dots in before.items() for path in (folder / stage).glob("*.parquet")]
+    return tuple(sorted({stem.split(".", dots)[dots] for stem, dots in files if not stem.endswith(".failed")}))

@@ -74,8 +74,13 @@ def usable_cores() -> int:
 def gpu_state() -> dict[str, Any] | None:
     """Name, UUID, MIG profile, driver, clocks (MHz), temperature (°C), power (W) and throttle reasons of the GPU in use; None without one.
 
-    The GPU is the first of CUDA_VISIBLE_DEVICES, which may name an index, a UUID or a MIG slice.
+    The GPU is the first of CUDA_VISIBLE_DEVICES, which may name an index, a UUID or a MIG slice; none where that is empty or
+    -1. Of a GPU cut into slices that is named by its index it is the first slice, as CUDA takes it.
     """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if visible in ("", "-1"):
+        return None
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's order; CUDA's own puts the fastest GPU first
     try:
         import pynvml as nvml
 
@@ -87,7 +92,7 @@ def gpu_state() -> dict[str, Any] | None:
             return None
         raise
     try:
-        return _describe(nvml, os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0")
+        return _describe(nvml, visible)
     finally:
         nvml.nvmlShutdown()
 
@@ -106,6 +111,8 @@ def _describe(nvml: Any, visible: str) -> dict[str, Any]:
             return None
         return value.decode() if isinstance(value, bytes) else value
 
+    if (ask(nvml.nvmlDeviceGetMigMode, handle) or [0])[0] == nvml.NVML_DEVICE_MIG_ENABLE:
+        handle = ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, 0) or handle
     name, power = ask(nvml.nvmlDeviceGetName, handle), ask(nvml.nvmlDeviceGetPowerUsage, handle)
     return {
         "name": name,

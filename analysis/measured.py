@@ -51,7 +51,17 @@ def points(path: Path | str) -> Frame:
     frame = frame.drop_duplicates(["experiment", "operator", "backend", "problem", "block"], keep="last").sort_index()
     for name in ("problem", "block"):
         frame[name] = frame[name].map(mapping)
-    return frame.reset_index(drop=True)
+    return without_wrong(frame).reset_index(drop=True)
+
+
+def without_wrong(frame: Frame) -> Frame:
+    """The frame with `status` "wrong" where a result deviates from the oracle's by more than the tolerance: its time says nothing."""
+    if "error" in frame and "reason" in frame:
+        error = pd.to_numeric(frame["error"], errors="coerce")
+        wrong = (frame["status"] == "measured") & (error > 1)
+        said = error.map(lambda units: f"deviates from the oracle by {units:.3g} tolerances").astype(object)
+        frame = frame.assign(status=frame["status"].mask(wrong, "wrong"), reason=frame["reason"].astype(object).mask(wrong, said))
+    return frame
 
 
 def timed(frame: Frame, path: Path | str) -> Frame:

@@ -1,10 +1,10 @@
-"""What a run has no time for: points pruned or failed, requests not answered, variants that do not compile, checks that failed."""
+"""What a run has no time for: points pruned or failed, wrong results, requests not answered, variants that do not compile, checks that failed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.measured import Frame, read
+from analysis.measured import Frame, read, without_wrong
 
 Row = tuple[str, str, int, str, str]
 
@@ -20,7 +20,7 @@ def unmeasured(folder: Path) -> list[Row]:
         ("rag", "status", "ok", "arm", "status"),
     ):
         for path in sorted((folder / stage).glob("*.parquet")):
-            frame = read(path, (column, by, text))
+            frame = without_wrong(read(path, (column, by, text))) if column == "status" else read(path, (column, by, text))
             lacking = frame[~frame[column].eq(fine)]
             name = f"{stage} {path.name.removesuffix('.parquet')}"
             rows += [_row(name, key, group, text) for key, group in lacking.groupby([by, column], sort=True)]

@@ -66,25 +66,26 @@ def baselines(job: Job) -> list[Backend]:
 def contenders(job: Job, problem: Problem, tables: list[Path], outside: list[Backend]) -> list[Contender]:
     """Who is measured for a problem: the experiment's backends, the operator's peers, and a user's own function."""
     found = []
-    own = [*backends_on(job), *peers(job), *outside]
-    for backend, where in [*((each, job.place) for each in own), *((each, job.host) for each in baselines(job))]:
+    here, on_host = [*backends_on(job), *peers(job)], [*baselines(job), *outside]  # a function from outside takes NumPy arrays
+    for backend, where in [*((each, job.place) for each in here), *((each, job.host) for each in on_host)]:
         space = job.experiment.space(backend)
         if space.rule(problem, dict(space.default)) is not None and not space.axes:
             continue  # a function from outside whose signature cannot express this problem
         block = lookup(job.experiment.operator.name, backend.name, problem, where.device.name, space, tables)
         found.append(Contender(backend, block, "candidate", job.point(backend, problem, block, where), where))
-    return [*found, dataclasses.replace(found[0], role="aa")]
+    firsts = {one.place: one for one in reversed(found)}.values()
+    return [*found, *(dataclasses.replace(first, role="aa") for first in firsts)]
 
 
 def bench(job: Job, tables: list[Path], outside: list[Backend]) -> None:
-    """Measure every problem of which a contender has no record yet."""
+    """Measure every problem of which a contender has no record yet, with all its contenders: they are compared in one job."""
     operator = job.experiment.operator
     todo = []
     for problem in job.experiment.problems:
         field = contenders(job, problem, tables, outside)
         missing = [one for one in field if not job.has(one.point, one.role)]
         if missing:
-            todo.append((problem, field if any(one.role == "aa" for one in missing) else missing))
+            todo.append((problem, field))
     print(f"{job.experiment.name}: {len(todo)} of {len(job.experiment.problems)} problems to measure on {job.device.name}", file=sys.stderr)
     for problem, field in tqdm(todo, desc=f"bench {job.experiment.name}"):
         inputs = operator.make_inputs(problem, job.seed)
@@ -99,6 +100,7 @@ def measure_problem(job: Job, problem: Problem, field: list[Contender], inputs: 
     shapes = job.experiment.operator.shapes(problem)
     placed = {arrays: place(inputs, shapes, arrays, where.device.kind) for arrays in {one.backend.arrays for one in field}}
     where.prepare()
+    job.gpu_before = job.gpu()
     truths: dict[Problem, Arrays] = {}
     sound, calls = [], []
     for one in field:

@@ -72,7 +72,7 @@ class Job:
         self.journal = Journal(self.folder)
         self.provenance = environment()
         self.watch: Any = None  # counts what the compile stage's caches had, on a GPU
-        self.gpu_before = self.gpu()
+        self.gpu_before = self.gpu()  # the state before what is measured next; the measuring loop renews it
         self.wanted: set[str] = set()
         self.known = {tuple(record[name] for name in KEY): record for record in read_journal(self.folder)}
         self.previous = {(row["point"], row["role"]): row for path in options.previous for row in rows_of(path)}
@@ -177,7 +177,6 @@ class Job:
 
     def append(self, record: Record) -> None:
         self.journal.append(record)
-        self.gpu_before = self.gpu()
         self.known[tuple(record[name] for name in KEY)] = record
 
     def finish(self) -> None:
@@ -191,7 +190,8 @@ class Job:
 def with_noise(rows: Iterable[Record]) -> list[Record]:
     """Fold each A/A record into the row of the same point: its samples beside, and the relative difference of the medians.
 
-    `noise` then stands on every row of the same backend, problem and attempt, as the floor under which nothing is told apart.
+    `noise` then stands on every row of the same problem and attempt, and of the same backend (sweep) or device (bench), as the
+    floor under which nothing is told apart.
     """
     import numpy as np
 
@@ -201,7 +201,9 @@ def with_noise(rows: Iterable[Record]) -> list[Record]:
     kept = [row for row in rows if row["role"] != "aa"]
 
     def group(row: Record) -> str:
-        return json.dumps([row["backend"] if row["stage"] == "sweep" else None, row["problem"], row["attempt"]], sort_keys=True)
+        return json.dumps(
+            [row["backend"] if row["stage"] == "sweep" else row["device_kind"], row["problem"], row["attempt"]], sort_keys=True
+        )
 
     for row in kept:
         twin = again.get((row["point"], row["attempt"]))

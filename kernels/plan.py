@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,12 +60,13 @@ def experiments(config: Mapping[str, Any]) -> list[Experiment]:
 
 
 def space(config: Mapping[str, Any], operator: Operator, backend: Backend) -> Space:
-    """The block space that a config sweeps of an operator's backend: of its first sweep of the operator, or the backend's own."""
-    for name in config.get("sweep") or {}:
-        found = experiment(config, "sweep", name)
-        if found.operator.name == operator.name:
-            return found.space(backend)
-    return backend.space
+    """The block space that a config sweeps of an operator's backend: all values of its sweeps of the operator, or the backend's own."""
+    sweeps = [experiment(config, "sweep", name) for name in config.get("sweep") or {}]
+    spaces = [each.space(backend) for each in sweeps if each.operator.name == operator.name]
+    if not spaces:
+        return backend.space
+    axes = {axis: tuple(dict.fromkeys(value for space in spaces for value in space.axes[axis])) for axis in backend.space.axes}
+    return dataclasses.replace(backend.space, axes=axes)
 
 
 def operators(config: Mapping[str, Any]) -> list[str]:

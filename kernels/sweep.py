@@ -88,6 +88,7 @@ def measure_one(job: Job, candidate: Candidate, inputs: dict[str, Any]) -> None:
     def call() -> Any:
         return candidate.backend.run(candidate.problem, inputs, candidate.block)
 
+    job.gpu_before = job.gpu()
     try:
         (timed,) = measure([call], job.device, job.place.clock, job.experiment.samples, job.seed)
     except Exception as error:  # out of memory, a launch that the driver refuses: by many types

@@ -19,10 +19,12 @@ rule bench:
     threads: measuring_threads()
     resources:
         mem_mb=lambda w: memory_mb("bench", w.experiment),
-        runtime=60,
-        gpu=lambda w: resources_of(w.device).get("gpu", 0),
-        gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
-        slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+        runtime=lambda w: minutes(w.device, 60),
+        gpu=lambda w: resource(w.device, "gpu", 0),
+        gpu_model=lambda w: resource(w.device, "gpu_model", ""),
+        slurm_partition=lambda w: resource(w.device, "slurm_partition", ""),
+        slurm_account=lambda w: resource(w.device, "slurm_account", ""),
+        constraint=lambda w: resource(w.device, "constraint", ""),
     params:
         config=RUN.folder / "config.yaml",
         spec=lambda w: spec_of("bench", w.experiment),

@@ -19,6 +19,15 @@ from analysis.modules import closure, locate
 SHIPPED = "h200"
 EMBEDDED = "config/smoke.yaml"
 ASKED = set()
+
+
+wildcard_constraints:
+    operator="[^./]+",
+    backend="[^./]+",
+    experiment="[^./]+",
+    architecture="sm_[0-9]+",
+
+
 ENDINGS = {"figure": "pdf", "table": "tex"}
 HAS_TEX = bool(shutil.which("latexmk") and shutil.which("pdflatex"))
 
@@ -34,14 +43,16 @@ shell.prefix(f"set -euo pipefail; export PATH={Path(sys.executable).parent}:$PAT
 def resolve_run(given, explicit):
     """The run that a command names: by --config run=NAME, else by its config's own name.
 
-    A run that was made before keeps its config, unless a config file is named on the command line or by the profile.
+    A run that was made before keeps its config, and one that starts from another takes that one's, unless a config file is
+    named on the command line or by the profile.
     """
     given = dict(given)
-    name = given.pop("run", None)
+    name, origin = given.pop("run", None), given.get("from")
     given = {key: value for key, value in given.items() if key not in ("from", "again")}
     kept = Path("results", str(name), "config.yaml")
     if not explicit:
-        source = kept if name and kept.is_file() else Path(EMBEDDED)
+        start = Path("results", str(origin), "config.yaml")
+        source = next((path for path in (kept, start) if path.is_file()), Path(EMBEDDED))
         given = load(source) | given
     else:
         source = Path(explicit[0])
@@ -118,9 +129,12 @@ def again_input(stage, name):
             raise WorkflowError(f"--config again=true: name an experiment as the target, such as {stage}_{name}")
         if any(asks_for(target, stage, name) for target in targets):
             ASKED.add(path)
+            made = [file for file in (RUN.folder / stage).glob(f"{name}.*") if file.suffix == ".parquet"]
             count = attempt(stage, name)
-            with replacing(path) as temporary:
-                temporary.write_text(f"{count}\n")
+            # what was asked for before and never finished is resumed, not asked for once more
+            if not path.is_file() or (made and all(file.stat().st_mtime > path.stat().st_mtime for file in made)):
+                with replacing(path) as temporary:
+                    temporary.write_text(f"{count}\n")
     return [str(path)] if path.is_file() else []
 
 
@@ -141,11 +155,18 @@ def previous(stage, file):
     return [str(path)] if "from" in config and path.is_file() else []
 
 
-def resources_of(device):
-    """Snakemake's resources of a job on a planned device."""
+def resource(device, name, default):
+    """One of Snakemake's resources of a job on a planned device, or the default where the device asks for none."""
     from cluster import site
 
-    return site.resources(device)
+    return site.resources(device).get(name, default)
+
+
+def minutes(device, wanted):
+    """Run time of a job: `wanted` minutes, or its partition's limit where that is shorter."""
+    from cluster import site
+
+    return site.load().minutes(device, wanted)
 
 
 def spec_of(stage, name):

@@ -16,16 +16,19 @@ rule rag:
     threads: measuring_threads()
     resources:
         mem_mb=8000,
-        runtime=120,
-        gpu=resources_of(RUN.devices[0]).get("gpu", 0),
-        gpu_model=resources_of(RUN.devices[0]).get("gpu_model", ""),
-        slurm_partition=resources_of(RUN.devices[0]).get("slurm_partition", ""),
+        runtime=minutes(RUN.devices[0], 120),
+        gpu=resource(RUN.devices[0], "gpu", 0),
+        gpu_model=resource(RUN.devices[0], "gpu_model", ""),
+        slurm_partition=resource(RUN.devices[0], "slurm_partition", ""),
+        slurm_account=resource(RUN.devices[0], "slurm_account", ""),
+        constraint=resource(RUN.devices[0], "constraint", ""),
     params:
         config=RUN.folder / "config.yaml",
         spec=lambda w: spec_of("rag", w.experiment),
         journal=lambda w: RUN.folder / "rag" / "journal" / w.experiment,
         attempt=lambda w: attempt("rag", w.experiment),
+        device="cpu" if RUN.devices[0] == "cpu" else "cuda",  # of several devices RAG is measured on the first
         previous=lambda w: options("--from", previous("rag", f"{w.experiment}.parquet")),
     shell:
         "python -m rag.experiment --config {params.config} --name {wildcards.experiment} --out {output}"
-        " --journal {params.journal} --attempt {params.attempt} {params.previous} 2>&1 | tee {log}"
+        " --journal {params.journal} --device {params.device} --attempt {params.attempt} {params.previous} 2>&1 | tee {log}"

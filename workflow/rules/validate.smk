@@ -15,13 +15,15 @@ rule validate:
     threads: 1
     resources:
         mem_mb=8000,
-        runtime=60,
-        gpu=lambda w: resources_of(w.device).get("gpu", 0),
-        gpu_model=lambda w: resources_of(w.device).get("gpu_model", ""),
-        slurm_partition=lambda w: resources_of(w.device).get("slurm_partition", ""),
+        runtime=lambda w: minutes(w.device, 60),
+        gpu=lambda w: resource(w.device, "gpu", 0),
+        gpu_model=lambda w: resource(w.device, "gpu_model", ""),
+        slurm_partition=lambda w: resource(w.device, "slurm_partition", ""),
+        slurm_account=lambda w: resource(w.device, "slurm_account", ""),
+        constraint=lambda w: resource(w.device, "constraint", ""),
     params:
         config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of_operator(w.operator, ["sweep"], ["blocks"]),
+        spec=lambda w: [RUN.config["seed"], spec_of_operator(w.operator, ["sweep"], ["blocks"])],
     shell:
         "python -m kernels.validate --config {params.config} --operator {wildcards.operator}"
         " --backend {wildcards.backend} --device {wildcards.device} --out {output} 2>&1 | tee {log}"
