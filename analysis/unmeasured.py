@@ -1,4 +1,4 @@
-"""What a run has no time for: points pruned or failed, wrong results, requests not answered, variants that do not compile, checks that failed."""
+"""What a run has no time for: points pruned, failed or wrong, requests not answered, variants that do not compile, failed checks."""
 
 from __future__ import annotations
 
