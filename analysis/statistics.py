@@ -1,4 +1,4 @@
-"""What samples say: a median with a 95 % bootstrap interval, a ratio of two, and which candidate is surely the best.
+"""What samples say: a median with a 95 % bootstrap interval, a ratio of two, and whether a gain is sure.
 
 The intervals are percentile intervals of `scipy.stats.bootstrap` (the jackknife that BCa needs is degenerate for a median),
 from a fixed seed: the same samples always give the same digits.
@@ -7,7 +7,7 @@ from a fixed seed: the same samples always give the same digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,20 +58,6 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
     return Summary(float(np.median(a) / np.median(b)), low, high, min(len(a), len(b)))
 
 
-@dataclass(frozen=True)
-class Best:
-    """The candidate with the smallest median, and the others that cannot be told from it."""
-
-    name: Hashable
-    summary: Summary
-    ties: tuple[Hashable, ...]
-
-    @property
-    def separated(self) -> bool:
-        """Whether it surely beats all others."""
-        return not self.ties
-
-
 def beats(gain: Summary, noise: float) -> bool:
     """Whether a `gain` (the ratio of the slower's times to the faster's) is sure: its interval above 1, itself above the noise.
 
@@ -79,19 +65,6 @@ def beats(gain: Summary, noise: float) -> bool:
     """
     floor = 0.0 if math.isnan(noise) else noise
     return gain.low > 1 and gain.median > 1 + floor  # false where there is no interval
-
-
-def best(candidates: Mapping[Hashable, Sequence[float]], noise: float) -> Best:
-    """The best (smallest median) of named sample sets; `noise` as in `beats`.
-
-    Among equal medians the first named wins. Raises BadInput where there is no candidate.
-    """
-    if not candidates:
-        raise BadInput("candidates: none; nothing was measured that could be the best")
-    medians = {name: float(np.median(_checked(samples))) for name, samples in candidates.items()}
-    name = min(medians, key=lambda each: medians[each])
-    ties = [other for other in medians if other != name and not beats(ratio(candidates[other], candidates[name]), noise)]
-    return Best(name, summary(candidates[name]), tuple(ties))
 
 
 def _checked(samples: Sequence[float]) -> np.ndarray:

@@ -69,11 +69,6 @@ def space(config: Mapping[str, Any], operator: Operator, backend: Backend) -> Sp
     return dataclasses.replace(backend.space, axes=axes)
 
 
-def operators(config: Mapping[str, Any]) -> list[str]:
-    """Names of the operators that a config's experiments use."""
-    return list(dict.fromkeys(found.operator.name for found in experiments(config)))
-
-
 def check(config: Mapping[str, Any]) -> None:
     """Raise BadInput for anything in a config that the operators do not know."""
     for name in (config.get("validate") or {}).get("operators", ()):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from analysis.cli import BadInput
-from analysis.statistics import Summary, beats, best, ratio, summary
+from analysis.statistics import Summary, beats, ratio, summary
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=40)
 
@@ -96,18 +96,3 @@ def test_a_ratio_to_a_time_of_zero_is_refused():
 )
 def test_a_gain_is_sure_outside_the_noise_and_with_an_interval_above_one(gain: Summary, noise: float, sure: bool):
     assert beats(gain, noise) is sure
-
-
-def test_the_best_is_separated_only_from_what_is_surely_slower():
-    rng = np.random.default_rng(0)
-    close = {name: rng.normal(center, 0.01, 31).tolist() for name, center in (("a", 1.0), ("b", 1.001), ("c", 2.0))}
-    found = best(close, noise=0.02)
-    assert found.name in {"a", "b"}
-    assert set(found.ties) == {"a", "b"} - {found.name}
-    assert not found.separated
-    assert best({name: close[name] for name in "ac"}, noise=0.02).separated
-
-
-def test_the_best_of_nothing_is_refused():
-    with pytest.raises(BadInput, match="nothing was measured"):
-        best({}, 0.0)
