@@ -330,7 +330,7 @@ def options(flag, values):
 
 
 try:
-    if str(config.get("from", "")) and not Path("results", str(config.get("from"))).is_dir() and "from" in config:
+    if "from" in config and not Path("results", str(config["from"])).is_dir():
         raise BadInput(f"--config from={config['from']}: no run of that name in results/")
     RUN = resolve_run(config, workflow.overwrite_configfiles)
     PAPER = shipped_run()

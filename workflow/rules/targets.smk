@@ -79,4 +79,4 @@ rule report_html:
             [str(Path(path)) for path in workflow.overwrite_configfiles],
         ),
     shell:
-        "python -m snakemake --nolock --quiet all --report {output} {params.config} --config run={params.run}" " -- {input} > {log} 2>&1"
+        "python -m snakemake --nolock --quiet all --report {output} {params.config} --config run={params.run} -- {input} > {log} 2>&1"
