@@ -90,20 +90,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start(state: Path) -> None:
-    def run(*command: str) -> None:
-        """A command that ends, as Slurm's daemons do when they have gone into the background."""
-        file = state / "log" / "start.log"
-        with file.open("a") as log:
-            code = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
-        if code:
-            said = [line for line in file.read_text().splitlines() if line.strip()]
-            raise BadInput(f"the testbed did not start ({' '.join(said[-1:]) or command[0]}); more in {state}/log")
-
-    variables = os.environ | environment(state) | {"PATH": _PATH, "MYSQL_UNIX_PORT": str(state / "db.socket")}
-    run("munged", *(f"--{key}={state}/{name}" for key, name in _MUNGE.items()))
+    variables = _variables(state)
+    _run(state, "munged", *(f"--{key}={state}/{name}" for key, name in _MUNGE.items()))
     database = ["--no-defaults", "--user=root", f"--datadir={state}/db"]
     if not (state / "db").exists():
-        run("mariadb-install-db", *database, "--auth-root-authentication-method=socket", "--skip-test-db")
+        _run(state, "mariadb-install-db", *database, "--auth-root-authentication-method=socket", "--skip-test-db")
     options = [f"--socket={state}/db.socket", f"--pid-file={state}/mariadbd.pid", "--skip-networking"]
     options += ["--innodb-buffer-pool-size=128M", "--innodb-lock-wait-timeout=900"]
     with (state / "log" / "mariadbd.log").open("a") as log:
@@ -111,17 +102,54 @@ def _start(state: Path) -> None:
         subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     ping = ["mariadb-admin", "--no-defaults", f"--socket={state}/db.socket", "ping"]
     _until("the database", state, lambda: _quiet(ping, variables).returncode == 0)
-    run(*_AS_LOCALHOST, "slurmdbd")
+    start(state, "slurmdbd")
     _until("slurmdbd", state, lambda: _quiet(["sacctmgr", "-n", "show", "cluster"], variables).returncode == 0)
     if not _quiet(["sacctmgr", "-n", "show", "cluster", "lab"], variables).stdout.strip():
-        run("sacctmgr", "-i", "add", "cluster", "lab")
-    run(*_AS_LOCALHOST, "slurmctld")
+        for words in _ACCOUNTS:
+            _run(state, "sacctmgr", "-i", *words)
+    start(state, "slurmctld")
     for node in NODES:
-        run(*_AS_LOCALHOST, "slurmd", "-N", node)
+        start(state, f"slurmd.{node}")
     idle = ["sinfo", "--noheader", "--partition=gpu", "--states=idle", "--format=%D"]
     _until("the nodes", state, lambda: _quiet(idle, variables).stdout.strip() == str(len(NODES)))
 
 
+def start(state: Path, name: str) -> None:
+    """Start slurmctld, slurmdbd or a node's slurmd (such as slurmd.old1) of a testbed that is up, again where it was stopped."""
+    program, _, node = name.partition(".")
+    _run(state, *_AS_LOCALHOST, program, *(["-N", node] if node else []))
+
+
+def stop(state: Path, name: str) -> None:
+    """End one daemon of a testbed that is up, and wait until it is gone: to see what that does to those who rely on it."""
+    _end(running(state)[name])
+
+
+def _run(state: Path, *command: str) -> None:
+    """A command that ends, as Slurm's daemons do when they have gone into the background."""
+    file = state / "log" / "start.log"
+    with file.open("a") as log:
+        code = subprocess.run(command, env=_variables(state), stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    if code:
+        said = [line for line in file.read_text().splitlines() if line.strip()]
+        raise BadInput(f"the testbed did not start ({' '.join(said[-1:]) or command[0]}); more in {state}/log")
+
+
+def _variables(state: Path) -> dict[str, str]:
+    return os.environ | environment(state) | {"PATH": _PATH, "MYSQL_UNIX_PORT": str(state / "db.socket")}
+
+
+# Who may send jobs: root and whoever became root by sudo. A job of the QOS `few` is refused where the user has four in the queue.
+_ACCOUNTS = [
+    ["add", "cluster", "lab"],
+    ["add", "qos", "few", "MaxSubmitJobsPerUser=4"],
+    ["add", "account", "lab"],
+    *(
+        words
+        for user in sorted({"root", os.environ.get("SUDO_USER", "root")})
+        for words in (["add", "user", user, "account=lab", "qos=normal,few"], ["modify", "user", user, "set", "defaultaccount=lab"])
+    ),
+]
 # Slurm binds to the address of its host's name, which may be anything: its daemons, and so the jobs, see the name localhost.
 _AS_LOCALHOST = ("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh")
 _MUNGE = {

@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "cluster" / "profile.v9+.yaml"
@@ -41,3 +44,21 @@ def message(output: str, rule: str) -> list[str]:
     first = lines[0].strip().removeprefix("message: ")
     tail = itertools.takewhile(lambda line: line.startswith("    | "), lines[1:])
     return [first, *(line.strip().removeprefix("| ") for line in tail)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet is over all the same."""
+    try:
+        os.kill(pid, 0)
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def until(met: Callable[[], Any], driver: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:
+    """Wait until `met()`, or fail: after `seconds`, or as soon as the driver that was to bring it about has ended."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert driver is None or driver.poll() is None, "the driver has ended"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)

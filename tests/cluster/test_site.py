@@ -53,6 +53,27 @@ def test_resources_of_no_gpu_any_gpu_and_a_model(tmp_path):
     assert known.minutes("a100", 300) == 120 and known.minutes("untyped", 300) == 300
 
 
+def test_what_an_entry_leaves_out_comes_from_the_catalogue_and_what_it_gives_stands(tmp_path):
+    content = {"gpus": {"a100": None, "t4": {"gres": "tesla", "memory_gb": 15}, "a100-mig-3g.40gb": {}, "mine": GPU | {"install": None}}}
+    content["gpus"]["old wheels"] = GPU | {"install": "cuda126"}
+    known = load(tmp_path, content).gpus
+    assert known["a100"] == site.Gpu("a100", "NVIDIA A100-SXM4-80GB", "sm_80", 80, "cuda13", None, None, None)
+    assert (known["t4"].name, known["t4"].gres, known["t4"].memory_gb) == ("Tesla T4", "tesla", 15)
+    assert (known["a100-mig-3g.40gb"].name, known["a100-mig-3g.40gb"].memory_gb) == ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", 36)
+    assert known["mine"].install == "cuda13" and known["old wheels"].install == "cuda126"
+
+
+def test_a_job_that_takes_any_gpu_goes_where_any_gpu_says(tmp_path):
+    content = {
+        "gpus": {},
+        "partitions": {"big": {"account": "lab", "max_minutes": 60}},
+        "any_gpu": {"partition": "big", "constraint": "new"},
+    }
+    known = load(tmp_path, content)
+    assert known.resources("gpu") == {"gpu": 1, "slurm_partition": "big", "constraint": "new", "slurm_account": "lab"}
+    assert known.minutes("gpu", 100) == 60 and known.minutes("cpu", 100) == 100
+
+
 @pytest.mark.parametrize(
     ("names", "device"),
     [
@@ -86,7 +107,12 @@ def test_nvidia_smi_is_read_with_its_slices(monkeypatch, tmp_path):
         ({"partitions": {}}, "the file lacks gpus"),
         ({"gpus": {}, "queues": {}}, "unknown key 'queues'"),
         ({"gpus": {"a100": GPU | {"memory": 80}}}, "gpus.a100 has the unknown key 'memory'"),
-        ({"gpus": {"a100": {k: v for k, v in GPU.items() if k != "architecture"}}}, "gpus.a100 lacks architecture"),
+        ({"gpus": {"h300": {k: v for k, v in GPU.items() if k != "architecture"}}}, "gpus.h300 lacks architecture"),
+        ({"gpus": {"h300": {"gres": "h300"}}}, "gpus.h300 lacks name; give it, or name the entry as cluster/models.py does"),
+        ({"gpus": {"h300-mig-1g.10gb": {}}}, "gpus.h300-mig-1g.10gb lacks name"),
+        ({"gpus": {"a100": 3}}, "gpus.a100 is 3; it must be a mapping"),
+        ({"gpus": {2080: {"gres": "2080"}}}, "gpus.2080: the name of a GPU model must be text; write it in quotes"),
+        ({"gpus": {}, "any_gpu": {"gres": "x"}}, "any_gpu has the unknown key 'gres'"),
         ({"gpus": {"a100": GPU | {"memory_gb": "80 GB"}}}, "gpus.a100.memory_gb is '80 GB'"),
         ({"gpus": {"a100": GPU | {"memory_gb": True}}}, "gpus.a100.memory_gb is True"),
         ({"gpus": {"a100": GPU | {"memory_gb": 0}}}, "gpus.a100.memory_gb is 0"),

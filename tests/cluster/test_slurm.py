@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from tests.cluster.drive import command, drive, message, project
-from tests.cluster.test_command import alive
+from tests.cluster.drive import alive, command, drive, message, project, until
 
 SNAKEFILE = """
 rule all:

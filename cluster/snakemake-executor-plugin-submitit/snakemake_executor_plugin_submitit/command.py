@@ -35,6 +35,10 @@ class CommandFailed(Exception):
         super().__init__(f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}")
 
 
+class RequeueRefused(Exception):
+    """The job was told to stop and Slurm would not requeue it: its driver submits it again."""
+
+
 class Command:
     """Runs a shell line once; requeued as it is when its time runs out.
 
@@ -47,7 +51,7 @@ class Command:
         self._leaving = False
 
     def __call__(self) -> None:
-        """Raises CommandFailed, or SystemExit where the task was told to stop."""
+        """Raises CommandFailed, SystemExit where the task was told to stop, or RequeueRefused where it could not be requeued."""
         signal.signal(signal.SIGTERM, self._leave)
         signal.signal(signal.SIGHUP, self._leave)
         try:
@@ -55,6 +59,8 @@ class Command:
         except submitit.core.utils.UncompletedJobError:
             if not self._ended():
                 raise  # out of time for the last time
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:  # of scontrol, which submitit requeues by
+            raise RequeueRefused(f"told to stop, and not requeued ({error})") from None
         finally:
             self._leaving = True
             signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the command is over: nothing is left to requeue

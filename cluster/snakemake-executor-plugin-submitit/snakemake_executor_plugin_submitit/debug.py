@@ -7,6 +7,8 @@ from pathlib import Path
 import submitit
 
 from snakemake_executor_plugin_submitit.command import run_here
+from snakemake_executor_plugin_submitit.ledger import Entry
+from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.task import Ending, Task
 
 
@@ -14,7 +16,13 @@ class Debug:
     name = "debug"
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder = folder / "%j"
+
+    def objection(self, request: Request) -> None:
+        """Everything runs here."""
+
+    def adopt(self, task: Task, entry: Entry) -> bool:
+        return False
 
     def submit(self, tasks: list[Task]) -> None:
         executor = submitit.DebugExecutor(self.folder)

@@ -27,6 +27,16 @@ def by_state(state: str, task: Task) -> Ending | None:
     return Ending(False, reasons[state]) if state in reasons else None
 
 
+_NO_MEMORY = re.compile(r"^(slurmstepd|srun).*(oom[-_ ]kill|out[- ]of[- ]memory|exceeded (job )?memory limit)", re.IGNORECASE)
+
+
+def by_log(task: Task) -> Ending | None:
+    """The ending that Slurm's own lines in the log tell: some versions call a job that was out of memory only FAILED."""
+    if task.log and any(_NO_MEMORY.match(line) for line in _last_attempt(task.log)):
+        return by_state("OUT_OF_MEMORY", task)
+    return None
+
+
 def failure(task: Task, reason: str) -> str:
     """The text reported for `task`."""
     if "timed-out too many times" in reason:

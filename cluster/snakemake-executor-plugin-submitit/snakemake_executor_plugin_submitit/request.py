@@ -30,14 +30,20 @@ class Request:
     constraint: str | None = None
     extra: tuple[tuple[str, str | bool], ...] = ()
 
-    def slurm(self, signal_delay_s: int, wckey: str = "") -> dict[str, Any]:
-        """Parameters for `submitit.SlurmExecutor`. Raw Slurm names are used throughout, so None switches an option off."""
+    def slurm(self, signal_delay_s: int, wckey: str = "", token: str = "") -> dict[str, Any]:
+        """Parameters for `submitit.SlurmExecutor`. Raw Slurm names are used throughout, so None switches an option off.
+
+        `token` goes into the job's comment, behind the user's own.
+        """
         gres = f"gpu:{self.gpu_model}:{self.gpus}" if self.gpu_model else f"gpu:{self.gpus}"
         more: dict[str, str | int | bool] = {"requeue": True}  # a site's JobRequeue=0 would lose jobs at their time limit
         step = [f"--cpus-per-task={self.cpus}"]  # since Slurm 22.05 a step no longer inherits it from the job
         if self.nodes > 1:  # the command runs once, on the first node, and starts its own steps with `srun --overlap`
             more |= {"nodes": self.nodes, "ntasks-per-node": 1}
             step += ["-N1", "-n1"]
+        more |= dict(self.extra)
+        if token:
+            more["comment"] = f"{more.get('comment', '')} {token}".strip()
         return {
             "job_name": self.name,
             "time": self.minutes,
@@ -52,12 +58,24 @@ class Request:
             "signal_delay_s": self.signal_delay(signal_delay_s),
             "stderr_to_stdout": True,
             "srun_args": step,
-            "additional_parameters": more | dict(self.extra),
+            "additional_parameters": more,
         }
 
     def signal_delay(self, wanted_s: int) -> int:
         """Seconds from the signal to the limit: a short job would otherwise be told to stop as it starts."""
         return max(1, min(wanted_s, self.minutes * 60 // 4))
+
+
+RESOURCES = (
+    "runtime", "cpus_per_task", "mem_mb", "gpu", "gpu_model", "nodes", "slurm_partition", "slurm_account", "slurm_qos", "qos", "constraint",
+    "slurm_extra",
+)  # fmt: skip
+"""What `read` looks at."""
+
+
+def undecided(job: Any) -> bool:
+    """Whether what the job asks for depends on files that are not made yet."""
+    return any(str(job.resources.get(key)) == "<TBD>" for key in RESOURCES)
 
 
 def read(job: Any) -> Request:

@@ -3,9 +3,13 @@
 The annotations must be real types, not strings: Snakemake reads them to parse the flags.
 """
 
+import argparse
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
+
+from snakemake_executor_plugin_submitit import driver
 
 
 @dataclass
@@ -33,11 +37,11 @@ class ExecutorSettings(ExecutorSettingsBase):
             "type": int,
         },
     )
-    sacct_s: int = field(
+    poll_s: int = field(
         default=10,
         metadata={
-            "help": "Longest time in seconds between two calls of sacct; results of finished jobs are seen sooner, "
-            "at every status check (--seconds-between-status-checks).",
+            "help": "Seconds between two questions to Slurm (squeue, then sacct) about jobs without a result; results of finished "
+            "jobs are seen sooner, at every status check (--seconds-between-status-checks).",
             "type": int,
         },
     )
@@ -46,8 +50,8 @@ class ExecutorSettings(ExecutorSettingsBase):
         metadata={"help": "Seconds that the result of an ended job may take to appear on the shared file system.", "type": int},
     )
     max_array: int = field(
-        default=1000,
-        metadata={"help": "Most jobs in one Slurm array; must be below the site's MaxArraySize (Slurm's default is 1001).", "type": int},
+        default=0,
+        metadata={"help": "Most jobs in one Slurm array; 0: as many as the site's MaxArraySize allows.", "type": int},
     )
     wckey: str = field(
         default="",
@@ -64,3 +68,14 @@ class ExecutorSettings(ExecutorSettingsBase):
         default=0,
         metadata={"help": "Local runs only: the cores to hand out; 0: all that this process may use.", "type": int},
     )
+
+    def __post_init__(self) -> None:
+        """The one moment that Snakemake gives a plugin before it looks at its lock."""
+        driver.clear(working_directory() / self.folder)
+
+
+def working_directory() -> Path:
+    """Where Snakemake will work: it goes there only after it has read the settings."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--directory", "-d", type=Path, default=Path())
+    return parser.parse_known_args()[0].directory

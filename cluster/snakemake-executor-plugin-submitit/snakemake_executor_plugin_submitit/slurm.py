@@ -1,4 +1,4 @@
-"""Jobs on Slurm: one array for equal requests, and endings told apart by what Slurm's accounting says."""
+"""Jobs on Slurm: arrays for equal requests, and endings told apart by what Slurm says of a job without a result."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import submitit
 from snakemake_interface_common.exceptions import WorkflowError
 
+from snakemake_executor_plugin_submitit import ledger, partitions, queue
+from snakemake_executor_plugin_submitit.backlog import Backlog, Refusal
 from snakemake_executor_plugin_submitit.command import Command
-from snakemake_executor_plugin_submitit.messages import by_state
+from snakemake_executor_plugin_submitit.ledger import Entry, Ledger
+from snakemake_executor_plugin_submitit.messages import by_log, by_state
+from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Ending, Task
-
-_UNFINISHED = {"PENDING", "RUNNING", "REQUEUED", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING", "PREEMPTED", "UNKNOWN"}
 
 
 def available() -> bool:
@@ -40,58 +44,154 @@ def available() -> bool:
 class Slurm:
     name = "slurm"
 
-    def __init__(self, folder: Path, settings: ExecutorSettings):
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: ExecutorSettings, book: Ledger, say: Callable[[str], None]):
+        self.folder, self.settings, self.ledger, self.say = folder / "%j", settings, book, say
+        self.partitions = partitions.ask()
+        self.queue = queue.Queue(settings.poll_s)
+        self.backlog = Backlog(self._submit_array, settings.max_array or queue.max_array(), say)
+        self._lock = threading.RLock()  # Snakemake submits in one thread and asks for endings in another
         self._ended: dict[Task, float] = {}  # when Slurm was first seen to say that a task without a result is over
-        submitit.SlurmJob.watcher._delay_s = settings.sacct_s  # submitit lets it grow to ten minutes
+        self._told: set[str] = set()  # jobs of which it was said that they wait in vain
+        self._tokens: set[str] = set()  # of submissions that may have left a job behind although they failed
         logging.getLogger("submitit").setLevel(logging.ERROR)
         _leave_own_job()
 
+    def objection(self, request: Request) -> str | None:
+        return self.partitions.objection(request)
+
     def submit(self, tasks: list[Task]) -> None:
-        for start in range(0, len(tasks), self.settings.max_array):
-            self._submit_array(tasks[start : start + self.settings.max_array])
+        with self._lock:
+            self.backlog.add(tasks)
+            self.backlog.drain()
 
     def _submit_array(self, tasks: list[Task]) -> None:
+        """One call of sbatch: several tasks become an array, one a plain job. Raises Refusal with sbatch's reason."""
+        self._withdraw()
+        token = ledger.token()
+        entries = [self.ledger.open(task.key, task.definition, self.name, token) for task in tasks]
+        self._tokens.add(token)
         request = tasks[0].request
-        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=self.settings.max_num_timeout)
-        executor.update_parameters(**request.slurm(self.settings.signal_delay_s, self.settings.wckey), array_parallelism=len(tasks))
+        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=max(0, self.settings.max_num_timeout - tasks[0].requeues))
+        executor.update_parameters(**request.slurm(self.settings.signal_delay_s, self.settings.wckey, token), array_parallelism=len(tasks))
         environment = {} if request.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         try:
-            with executor.batch():  # several become one array, one a plain job
+            with executor.batch():
                 jobs = [executor.submit(Command(task.line, environment)) for task in tasks]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
-            reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error))
-            for task in tasks:
-                task.refused = f"sbatch refused it: {reason.strip()}"
-            return
-        for task, job in zip(tasks, jobs, strict=True):
-            task.handle = job
+            for left in self.folder.parent.glob("*.pkl"):
+                left.unlink(missing_ok=True)
+            refusal = Refusal(str(error))
+            if not refusal.ambiguous:
+                self._tokens.discard(token)
+            raise refusal from None
+        for task, entry, job in zip(tasks, entries, jobs, strict=True):
+            self._follow(task, job)
+            self.ledger.fill(entry, job.job_id, self.folder)
+        self._tokens.discard(token)
+
+    def _follow(self, task: Task, job: submitit.Job[None]) -> None:
+        task.handle = job
+        self._ended.pop(task, None)
+        self.queue.watch(job.job_id)
+
+    def _withdraw(self) -> None:
+        """Cancel what submissions without an answer left behind. Raises Refusal where Slurm cannot be asked."""
+        for token in list(self._tokens):
+            left = queue.find(token)
+            if left is None or queue.cancel(left):
+                raise Refusal("Unable to contact slurm controller")
+            self._tokens.discard(token)
+
+    def adopt(self, task: Task, entry: Entry) -> bool:
+        """Go on with the job of a driver that is gone. False where nothing is left of it that the task could follow."""
+        if entry.id is None:
+            self._tokens.add(entry.token)
+            return False
+        job: submitit.Job[None] = submitit.SlurmJob(Path(entry.folder), entry.id)
+        with self._lock:
+            self._follow(task, job)
+            result = task.result()
+            same = entry.definition == task.definition
+            if same and result and result.ok and task.made:
+                return True
+            state = None if result else self.queue.state(entry.id)
+            over = result is not None or (state is not None and state not in queue.UNFINISHED | {"COMPLETED"})
+            if same and not over:
+                return True
+            task.handle = None
+            if not over:
+                self.say(f"{task.request.name}: job {entry.id} of an earlier driver does something else; cancelled, and run anew")
+                queue.cancel([entry.id])
+                self._await_end(entry.id)
+            self.queue.forget(entry.id)
+        return False
+
+    def _await_end(self, job: str) -> None:
+        deadline = time.monotonic() + 4 * self.settings.result_s + self.settings.poll_s
+        while (self.queue.state(job) or "UNKNOWN") in queue.UNFINISHED:
+            if time.monotonic() > deadline:
+                raise WorkflowError(f"job {job} of an earlier driver does not end; scancel {job}, then give the same command again")
+            time.sleep(1)
 
     def poll(self, task: Task) -> Ending | None:
+        with self._lock:
+            self.backlog.drain()
+            if task.handle is None:
+                return None
+            ending = self._ending(task)
+            if ending:
+                self.queue.forget(task.id)
+                self._ended.pop(task, None)
+            return ending
+
+    def _ending(self, task: Task) -> Ending | None:
         assert task.handle is not None
         ending = task.result()
         if ending and ending.ok:
             return ending
-        state = task.handle.watcher.get_state(task.handle.job_id).split()[0]
-        if ending and (state not in _UNFINISHED or self._overdue(task)):
-            return by_state(state, task) or ending
-        if ending or state in _UNFINISHED:
+        if ending and ending.again and task.requeues >= self.settings.max_num_timeout:
+            return Ending(False, f"out of time ({task.request.minutes} min) after its last requeue: ask for more with the resource runtime")
+        if ending and ending.again:
+            return ending
+        state = self.queue.state(task.id)
+        if state is None or (state in queue.UNFINISHED and not ending):
+            self._ended.pop(task, None)  # perhaps requeued meanwhile
+            self._warn(task)
             return None
-        os.utime(task.handle.paths.folder)  # makes a network file system look again
-        return (
-            (by_state(state, task) or Ending(False, f"killed from outside, before it could report (Slurm: {state})"))
-            if self._overdue(task)
-            else None
-        )
+        if ending is None:
+            os.utime(task.handle.paths.folder.parent)  # makes a network file system look again
+        if ending and state not in queue.UNFINISHED:
+            return by_state(state, task) or by_log(task) or ending
+        if not self._overdue(task):
+            return None
+        if ending:
+            return by_log(task) or ending
+        if state == "PREEMPTED":  # by a site that cancels and does not requeue
+            return Ending(False, "preempted", again=True)
+        if state == queue.GONE:
+            return by_log(task) or Ending(False, "gone from Slurm's queue without a result, and no accounting tells why")
+        return by_state(state, task) or by_log(task) or Ending(False, f"killed from outside, before it could report (Slurm: {state})")
 
     def _overdue(self, task: Task) -> bool:
         """Whether the file system and the accounting have had their time to agree."""
         return time.monotonic() - self._ended.setdefault(task, time.monotonic()) > self.settings.result_s
 
+    def _warn(self, task: Task) -> None:
+        reason = self.queue.reasons.get(task.id, "")
+        if task.id not in self._told and any(word in reason for word in queue.HOPELESS):
+            self._told.add(task.id)
+            self.say(
+                f"{task.request.name}, job {task.id} waits and will not start by itself: {reason}; scancel it, or ask the administrators"
+            )
+
     def cancel(self, tasks: list[Task]) -> None:
-        ids = [task.id for task in tasks if task.handle]
-        if ids:
-            subprocess.run(["scancel", *ids], check=False)
+        with self._lock:
+            self.backlog.clear()
+            jobs = [task.id.partition("_")[0] for task in tasks if task.handle]
+            jobs += [job for token in self._tokens for job in queue.find(token) or []]
+            reason = queue.cancel(jobs) if jobs else ""
+            if reason:
+                self.say(f"Slurm could not be told to cancel ({reason}); do it later: scancel {' '.join(sorted(set(jobs)))}")
 
 
 def _leave_own_job() -> None:

@@ -1,9 +1,12 @@
 """Cores and GPUs of one machine, handed out."""
 
+import os
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snakemake_executor_plugin_submitit.machine import Machine, listed, this_machine
+from snakemake_executor_plugin_submitit.machine import Machine, listed, lock, this_machine
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=40))
@@ -42,3 +45,32 @@ def test_mig_slices_are_handed_out_by_uuid_and_whole_gpus_by_index():
 def test_auto_keeps_to_cuda_visible_devices(monkeypatch, visible, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert this_machine(0, "auto").gpus == gpus
+
+
+def test_a_gpu_that_another_driver_has_is_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs, ours = (Machine(2, ["0", "1"], lock) for _ in range(2))
+    first = theirs.take(1, 1)
+    second = ours.take(1, 1)
+    assert (first.gpus, second.gpus) == (("0",), ("1",))
+    assert ours.take(1, 1) is None
+    theirs.give_back(first)
+    assert ours.take(1, 1).gpus == ("0",)
+
+
+def test_a_lock_lives_as_long_as_the_process_that_inherits_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    held = lock("0")
+    job = subprocess.Popen(["sleep", "300"], pass_fds=[held])
+    os.close(held)
+    assert lock("0") is None
+    job.kill()
+    job.wait()
+    assert lock("0") is not None
+
+
+def test_a_share_that_is_kept_is_not_handed_out():
+    machine = Machine(2, ["0", "1"])
+    machine.keep(1, ["0"])
+    assert machine.take(1, 1).gpus == ("1",)
+    assert machine.take(1, 0) is None
