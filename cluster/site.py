@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from analysis.cli import BadInput
+from cluster import models
 
 FILE = Path(__file__).with_name("partitions.yaml")
 CPU, ANY_GPU, AUTO = "cpu", "gpu", "auto"
@@ -20,7 +21,7 @@ CPU, ANY_GPU, AUTO = "cpu", "gpu", "auto"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU model: see the comments of partitions.yaml."""
+    """A GPU model and how Slurm is asked for it: see the comments of partitions.yaml."""
 
     model: str
     name: str
@@ -39,9 +40,18 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class AnyGpu:
+    """Where a job goes that takes any GPU."""
+
+    partition: str | None = None
+    constraint: str | None = None
+
+
+@dataclass(frozen=True)
 class Site:
     gpus: dict[str, Gpu]
     partitions: dict[str, Partition]
+    any_gpu: AnyGpu = AnyGpu()
 
     def gpu(self, model: str) -> Gpu:
         """Raises BadInput, listing the known models, for an unknown one."""
@@ -53,18 +63,21 @@ class Site:
         """What a rule asks Snakemake for to run on `device`: a model, "gpu" (any) or "cpu" (nothing)."""
         if device == CPU:
             return {}
-        if device == ANY_GPU:
-            return {"gpu": 1}
-        gpu = self.gpu(device)
+        gpu = self._asked(device)
         account = self.partitions[gpu.partition].account if gpu.partition in self.partitions else None
-        asked = {"gpu_model": gpu.gres, "constraint": gpu.constraint, "slurm_partition": gpu.partition, "slurm_account": account}
+        asked = {"slurm_partition": gpu.partition, "constraint": gpu.constraint, "slurm_account": account}
+        if isinstance(gpu, Gpu):
+            asked["gpu_model"] = gpu.gres
         return {"gpu": 1} | {key: value for key, value in asked.items() if value is not None}
 
     def minutes(self, device: str, wanted: int) -> int:
         """`wanted` minutes, or the time limit of the device's partition where that is shorter."""
-        partition = self.gpus[device].partition if device in self.gpus else None
+        partition = self._asked(device).partition if device == ANY_GPU or device in self.gpus else None
         limit = self.partitions[partition].max_minutes if partition in self.partitions else None
         return wanted if limit is None else min(wanted, limit)
+
+    def _asked(self, device: str) -> Gpu | AnyGpu:
+        return self.any_gpu if device == ANY_GPU else self.gpu(device)
 
     def planned(self, devices: Iterable[str]) -> list[str]:
         """The devices of a config, checked, without repetition, with "auto" resolved to what there is.
@@ -87,7 +100,7 @@ class Site:
         names = names_here()
         if not names:
             return CPU
-        return next((gpu.model for gpu in self.gpus.values() if _bare(gpu.name) == _bare(names[0])), ANY_GPU)
+        return next((gpu.model for gpu in self.gpus.values() if models.same(gpu.name, names[0])), ANY_GPU)
 
 
 def gpu(model: str) -> Gpu:
@@ -111,23 +124,38 @@ def load(path: Path = FILE) -> Site:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    checked = _mapping(path, "the file", content, {"gpus": dict, "partitions": dict}, optional={"partitions"})
-    gpus = {
-        model: Gpu(model=model, **_mapping(path, f"gpus.{model}", fields, _GPU, _GPU_OPTIONAL, _GPU_RULES))
-        for model, fields in checked["gpus"].items()
-    }
+    checked = _mapping(path, "the file", content, _FILE, optional=_FILE.keys() - {"gpus"})
+    gpus = {model: _gpu(path, model, fields) for model, fields in checked["gpus"].items()}
     partitions = {
         name: Partition(**_mapping(path, f"partitions.{name}", fields or {}, _PARTITION, optional=_PARTITION))
-        for name, fields in (checked.get("partitions") or {}).items()
+        for name, fields in (checked["partitions"] or {}).items()
     }
-    return Site(gpus, partitions)
+    any_gpu = AnyGpu(**_mapping(path, "any_gpu", checked["any_gpu"] or {}, _ANY_GPU, optional=_ANY_GPU))
+    return Site(gpus, partitions, any_gpu)
 
 
+def _gpu(path: Path, model: Any, fields: Any) -> Gpu:
+    """An entry of `gpus`: what it leaves out, and no site could change, comes from the catalogue."""
+    where = f"gpus.{model}"
+    if not isinstance(model, str):
+        raise BadInput(f"{path}: {where}: the name of a GPU model must be text; write it in quotes")
+    given = _mapping(path, where, fields or {}, _GPU, optional=_GPU, rules=_GPU_RULES)
+    known = models.get(model)
+    for key in ("name", "architecture", "memory_gb"):
+        if given[key] is None:
+            if known is None:
+                raise BadInput(f"{path}: {where} lacks {key}; give it, or name the entry as cluster/models.py does: it has no {model!r}")
+            given[key] = getattr(known, key)
+    given["install"] = given["install"] or models.install_group(given["architecture"])
+    return Gpu(model=model, **given)
+
+
+_FILE: dict[str, type] = {"gpus": dict, "partitions": dict, "any_gpu": dict}
 _GPU: dict[str, type | tuple[type, ...]] = {
     "name": str, "architecture": str, "memory_gb": (int, float), "install": str, "gres": str, "partition": str, "constraint": str,
 }  # fmt: skip
 _PARTITION = {"account": str, "max_minutes": int}
-_GPU_OPTIONAL = {"gres", "partition", "constraint"}
+_ANY_GPU = {"partition": str, "constraint": str}
 _GPU_RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "architecture": (re.compile(r"sm_\d{2,3}").fullmatch, "sm_ and the compute capability, such as sm_80"),
     "memory_gb": (lambda value: value > 0, "a number above 0"),
@@ -184,8 +212,3 @@ def names_here() -> list[str]:
         elif part := re.match(r"\s+MIG (\S+)\s+Device", line):
             found[-1].append(f"{found[-1][0]} MIG {part[1]}")
     return [name for whole, *slices in found for name in slices or [whole]]
-
-
-def _bare(name: str) -> str:
-    """Drivers before 2021 leave out the maker."""
-    return name.removeprefix("NVIDIA ").casefold()

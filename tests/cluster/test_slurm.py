@@ -40,10 +40,31 @@ rule cancelled:
 rule killed:
     output: "out/killed.txt"
     shell: "echo $$ > out/killed_command; python3 kill_task.py; sleep 300"
-rule nowhere:
-    output: "out/nowhere.txt"
-    resources: slurm_partition="mars"
+rule greedy:
+    output: "out/greedy.txt"
+    resources: mem_mb=100
+    shell: "python3 -c 'import time; hoard = bytearray(b\\"x\\" * 400_000_000); time.sleep(60)'"
+rule forbidden:
+    output: "out/forbidden.txt"
+    resources: runtime=1, slurm_extra="--no-requeue"
+    shell: "echo $SLURM_JOB_ID >> forbidden_tries; if [ $(wc -l < forbidden_tries) = 1 ]; then sleep 300; fi; touch {output}"
+rule wide:
+    output: "out/wide.txt"
+    resources: nodes=2
+    shell: "echo $SLURM_JOB_NUM_NODES >> {output}; srun --overlap -N2 -n2 --ntasks-per-node=1 sh -c 'echo $SLURMD_NODENAME' >> {output}"
+rule limited:
+    output: "out/limited{n}.txt"
+    resources: slurm_extra="--qos=few"
     shell: "touch {output}"
+rule yielding:
+    output: "out/yielding{n}.txt"
+    threads: 4
+    resources: slurm_partition="spare", constraint="ampere"
+    shell:
+        "echo $SLURM_ARRAY_JOB_ID >> yielded{wildcards.n}; "
+        "if [ $(wc -l < yielded{wildcards.n}) = 1 ]; then "
+        "if [ {wildcards.n} = 0 ]; then sbatch --partition=gpu --nodelist=new1 --cpus-per-task=8 --mem=100 --output=/dev/null --wrap 'sleep 1'; fi; "
+        "sleep 300; fi; touch {output}"
 rule endless:
     output: "out/endless{n}.txt"
     shell: "touch out/running{wildcards.n}; sleep 300"
@@ -63,8 +84,9 @@ def finished(slurm, tmp_path_factory):
     """One run of every job that ends, as all of them can wait at the same time."""
     folder = project(tmp_path_factory.mktemp("slurm"), SNAKEFILE)
     (folder / "kill_task.py").write_text(KILL_TASK)
-    targets = ("all", "slow", "broken", "cancelled", "killed", "nowhere")
-    return folder, drive(folder, "--submitit-result-s", "5", "--submitit-sacct-s", "3", *targets, **slurm).stdout
+    several = [f"out/limited{n}.txt" for n in range(6)] + [f"out/yielding{n}.txt" for n in range(2)]
+    targets = ("all", "slow", "broken", "cancelled", "killed", "greedy", "forbidden", "wide", *several)
+    return folder, drive(folder, "--submitit-result-s", "5", "--submitit-poll-s", "3", *targets, **slurm).stdout
 
 
 def test_each_job_runs_on_the_gpu_model_it_asked_for(finished):
@@ -93,6 +115,32 @@ def test_out_of_time_is_requeued_under_its_id_and_finishes(finished):
     assert len(tries) == 2 and len(set(tries)) == 1
 
 
+def test_where_requeue_is_forbidden_the_job_is_submitted_again(finished):
+    folder, output = finished
+    assert (folder / "out/forbidden.txt").exists(), output
+    first, second = (folder / "forbidden_tries").read_text().split()
+    assert first != second
+
+
+def test_a_preempted_array_is_requeued_under_its_id_and_finishes(finished):
+    folder, output = finished
+    tries = [(folder / f"yielded{n}").read_text().split() for n in range(2)]
+    assert all((folder / f"out/yielding{n}.txt").exists() for n in range(2)), output
+    assert len(set(tries[0] + tries[1])) == 1 and len(tries[0]) >= 2 and len(tries[1]) >= 2
+
+
+def test_a_job_over_several_nodes_runs_its_command_once(finished):
+    folder, output = finished
+    nodes, *names = (folder / "out/wide.txt").read_text().split()
+    assert nodes == "2" and len(set(names)) == 2, output
+
+
+def test_more_jobs_than_the_user_may_have_in_the_queue_wait_for_their_turn(finished):
+    folder, output = finished
+    assert all((folder / f"out/limited{n}.txt").exists() for n in range(6)), output
+    assert "job(s) wait to be submitted" in output and "QOSMaxSubmitJobPerUserLimit" in output
+
+
 @pytest.mark.parametrize("command", ["first_try", "killed_command"])
 def test_a_job_that_was_cut_off_leaves_no_process(finished, command):
     folder, _ = finished
@@ -105,7 +153,7 @@ def test_a_job_that_was_cut_off_leaves_no_process(finished, command):
         ("broken", "exit status 3; log: "),
         ("cancelled", "cancelled from outside (scancel, or an administrator); log: "),
         ("killed", "killed from outside, before it could report (Slurm: FAILED); log: "),
-        ("nowhere", "sbatch refused it: sbatch: error: invalid partition specified: mars"),
+        ("greedy", "out of memory (100 MB): ask for more with the resource mem_mb; log: "),
     ],
 )
 def test_every_failure_is_told_apart_in_one_line(finished, rule, reason):

@@ -10,7 +10,7 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 DEFAULT_MINUTES = 60
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Request:
             more |= {"nodes": self.nodes, "ntasks-per-node": 1}
             step += ["-N1", "-n1"]
         more |= dict(self.extra)
+        if "no-requeue" in more:  # sbatch takes the last of the two, and submitit sorts them
+            del more["requeue"]
         if token:
             more["comment"] = f"{more.get('comment', '')} {token}".strip()
         return {

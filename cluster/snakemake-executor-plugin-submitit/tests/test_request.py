@@ -37,6 +37,15 @@ def test_without_a_model_any_gpu_is_asked_for_and_without_gpu_none():
     assert "gres" not in script(read(job()))
 
 
+def test_a_slice_with_media_extensions_is_a_model():
+    assert "--gres=gpu:1g.10gb+me:1" in script(read(job(gpu=1, gpu_model="1g.10gb+me")))
+
+
+def test_no_requeue_of_the_user_is_not_contradicted():
+    lines = script(read(job(slurm_extra="--no-requeue"))).splitlines()
+    assert "#SBATCH --no-requeue" in lines and "#SBATCH --requeue" not in lines
+
+
 def test_no_wckey_unless_asked():
     assert "wckey" not in script(read(job()))
     assert "#SBATCH --wckey=course" in script(read(job()), wckey="course")
