@@ -1,12 +1,31 @@
-"""What could not be tested is named at the end, with the reason."""
+"""What could not be tested is named at the end, with the reason; and a real Slurm for the tests that need one."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.needs import FEATURES, required
+from cluster.testbed import daemons
+from tests.needs import FEATURES, require, required
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """What a process needs in its environment to use the testbed's Slurm: up once, down at the end whatever happens."""
+    require("slurm")
+    with tempfile.TemporaryDirectory(prefix="blockwise-slurm-") as folder:  # munge wants a path that everybody may pass
+        Path(folder).chmod(0o755)
+        state = Path(folder) / "state"
+        daemons.up(state)
+        try:
+            yield daemons.environment(state)
+        finally:
+            daemons.down(state)
+            assert not state.exists()
 
 
 def pytest_configure(config: pytest.Config) -> None:

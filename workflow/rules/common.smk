@@ -31,8 +31,23 @@ wildcard_constraints:
 ENDINGS = {"figure": "pdf", "table": "tex"}
 HAS_TEX = bool(shutil.which("latexmk") and shutil.which("pdflatex"))
 
-# Plain `snakemake` uses this machine's cores. Not a default profile, whose limit would hold for `--profile cluster` too.
-if workflow.local_exec and workflow.resource_settings.cores is None:
+
+def on_slurm():
+    """Whether the jobs run on Slurm's nodes, asked where they are submitted (--jobs counts them) or by such a job itself.
+
+    Snakemake knows its executor only after it has read the rules.
+    """
+    from cluster import site
+
+    if not workflow.is_main_process:
+        return "SLURM_JOB_ID" in os.environ
+    return workflow.resource_settings.nodes is not None and site.slurm_answers()
+
+
+ON_SLURM = on_slurm()
+
+# Plain `snakemake` uses this machine's cores. Not a default profile, whose limit would hold for jobs on Slurm's nodes too.
+if workflow.resource_settings.cores is None and not ON_SLURM:
     workflow.resource_settings.cores = usable_cores()
     workflow.global_resources["_cores"] = Resource("_cores", usable_cores())
 
@@ -236,8 +251,8 @@ def memory_mb(stage, name):
 
 
 def measuring_threads():
-    """Cores of a measuring job: all of this machine's in a local run, so that nothing else is measured beside it."""
-    return workflow.cores if workflow.local_exec else 8
+    """Cores of a measuring job: eight of a node's, or all of this machine's, so that nothing else is measured beside it."""
+    return 8 if ON_SLURM else workflow.cores
 
 
 def run_of(wildcards):
