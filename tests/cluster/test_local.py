@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,12 @@ rule greedy:
     output: "out/greedy.txt"
     resources: gpu=3
     shell: "touch {output}"
+rule slow:
+    output: "out/slow{n}.txt"
+    resources: gpu=1
+    shell:
+        "S=$(date +%s.%N); echo {wildcards.n} >> out/starts; until [ -e go ]; do sleep 0.1; done; sleep 2; "
+        "echo $S $(date +%s.%N) > {output}"
 rule endless:
     output: "out/endless.txt"
     shell: "sleep 300 & echo $! > out/pids; wait"
@@ -50,7 +55,7 @@ LOCAL = ("--submitit-cluster", "local", "--submitit-cores", "3")
 def finished(tmp_path_factory):
     """One run of everything that ends, failures too."""
     folder = project(tmp_path_factory.mktemp("local"), SNAKEFILE)
-    targets = ("all", "broken", "logged", "greedy")
+    targets = ("all", "broken", "logged")
     return folder, drive(folder, *LOCAL, "--submitit-gpus", "4,7", *targets)
 
 
@@ -87,9 +92,11 @@ def test_the_last_lines_are_those_of_the_rules_own_log_where_it_has_one(finished
     assert message(result.stdout, "logged")[1:] == ["written to the log"]
 
 
-def test_more_gpus_than_the_machine_has_is_refused_in_one_line(finished):
-    _, result = finished
-    assert message(result.stdout, "greedy") == ["greedy: it asks for 3 GPU(s) and this machine has 2 to hand out"]
+def test_more_gpus_than_the_machine_has_is_refused_before_anything_runs(tmp_path):
+    folder = project(tmp_path, SNAKEFILE)
+    result = drive(folder, *LOCAL, "--submitit-gpus", "4,7", "all", "greedy")
+    assert result.returncode == 1 and not (folder / "out/first.txt").exists()
+    assert result.stdout.strip().splitlines()[-1] == "rule greedy: gpu is 3; this machine has 2 to hand out"
 
 
 def test_a_config_on_the_command_line_wins(tmp_path):
@@ -102,15 +109,50 @@ def test_a_config_on_the_command_line_wins(tmp_path):
 def test_ctrl_c_leaves_no_process(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
     driver = subprocess.Popen(command(*LOCAL, "endless"), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not (folder / "out/pids").exists() or not (folder / "out/pids").read_text().strip():
-        assert driver.poll() is None
-        time.sleep(0.1)
-    sleeper = int((folder / "out/pids").read_text())
+    until(lambda: written(folder / "out/pids"), driver)
+    sleeper = int(written(folder / "out/pids"))
     assert alive(sleeper)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert driver.wait(60) != 0
     assert not alive(sleeper)
     assert not running_in(folder)
+    assert list((folder / ".snakemake/submitit/jobs").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "lost its terminal"])
+def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twice(tmp_path, how):
+    folder = project(tmp_path, SNAKEFILE)
+    targets = (*LOCAL, "--submitit-gpus", "4,7", "out/slow0.txt", "out/slow1.txt", "out/slow2.txt")
+    driver = subprocess.Popen(command(*targets), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
+    until(lambda: len(starts(folder)) == 2, driver)
+    os.killpg(driver.pid, how)
+    driver.wait(30)
+    (folder / "go").touch()
+    again = drive(folder, *targets)
+    assert again.returncode == 0, again.stdout
+    assert "is gone: its lock is cleared" in again.stdout
+    assert sorted(starts(folder)) == ["0", "1", "2"]
+    assert not running_in(folder)
+
+
+def test_two_drivers_do_not_hand_out_one_gpu(tmp_path):
+    folder = project(tmp_path, SNAKEFILE)
+    options = (*LOCAL, "--submitit-gpus", "4")
+    drivers = [subprocess.Popen(command(*options, f"out/slow{n}.txt"), cwd=folder, stderr=subprocess.DEVNULL) for n in range(2)]
+    until(lambda: starts(folder))
+    (folder / "go").touch()
+    assert [driver.wait(120) for driver in drivers] == [0, 0]
+    (first, end), (second, _) = sorted(tuple(map(float, (folder / f"out/slow{n}.txt").read_text().split())) for n in range(2))
+    assert first < end <= second
+
+
+def written(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
+def starts(folder: Path) -> list[str]:
+    """The jobs of `slow` that began, one word a beginning."""
+    return written(folder / "out/starts").split()
 
 
 def running_in(folder: Path) -> list[str]:

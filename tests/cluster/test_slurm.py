@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.cluster.drive import alive, command, drive, message, project, until
+from tests.cluster.drive import alive, command, drive, message, project
 
 SNAKEFILE = """
 rule all:
@@ -63,7 +63,8 @@ rule yielding:
     shell:
         "echo $SLURM_ARRAY_JOB_ID >> yielded{wildcards.n}; "
         "if [ $(wc -l < yielded{wildcards.n}) = 1 ]; then "
-        "if [ {wildcards.n} = 0 ]; then sbatch --partition=gpu --nodelist=new1 --cpus-per-task=8 --mem=100 --output=/dev/null --wrap 'sleep 1'; fi; "
+        "if [ {wildcards.n} = 0 ]; then "
+        "sbatch --partition=gpu --nodelist=new1 --cpus-per-task=8 --mem=100 --output=/dev/null --wrap 'sleep 1'; fi; "
         "sleep 300; fi; touch {output}"
 rule endless:
     output: "out/endless{n}.txt"

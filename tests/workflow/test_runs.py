@@ -107,6 +107,13 @@ def test_the_cluster_profile_runs_the_same_here(copied: Project):
     assert set(swept[swept.status == "measured"].backend) == {"numpy", "torch"}
 
 
+def test_what_every_job_is_given_reaches_the_measuring_ones_too(copied: Project):
+    words = ("-n", "--forceall", "sweep_softmax", *CONFIG, "--default-resources", "slurm_account=lab", "slurm_partition=big", "runtime=7")
+    shown = [line for line in copied.snakemake(*words).stdout.splitlines() if line.strip().startswith("resources:")]
+    measuring = [line for line in shown if "gpu=0" in line]
+    assert measuring and all("slurm_account=lab" in line and "slurm_partition=big" in line for line in measuring), shown
+
+
 def test_every_experiment_is_a_target_with_a_sentence(project: Project):
     listed = project.snakemake(*CONFIG, "--list-target-rules").stdout
     for name in ("all", "paper", "figures", "tables", "sweep_softmax", "bench_scaling"):

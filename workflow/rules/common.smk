@@ -171,10 +171,12 @@ def previous(stage, file):
 
 
 def resource(device, name, default):
-    """One of Snakemake's resources of a job on a planned device, or the default where the device asks for none."""
+    """One of Snakemake's resources of a job on a planned device; where the device asks for none, what default-resources gives every job."""
     from cluster import site
 
-    return site.resources(device).get(name, default)
+    given = (workflow.resource_settings.default_resources or {}).get(name)
+    given = getattr(given, "raw", given)
+    return site.resources(device).get(name, default if given is None else given)
 
 
 def minutes(device, wanted):
