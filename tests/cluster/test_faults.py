@@ -110,7 +110,7 @@ def test_a_job_left_by_a_dead_driver_is_ended_where_the_rule_changed_since(folde
     text = (folder / "Snakefile").read_text()
     (folder / "Snakefile").write_text(text.replace("sleep 5; touch", "echo edited; touch"))
     again = drive(folder, "out/next0.txt", **slurm)
-    assert again.returncode == 0 and "does something else; cancelled, and run anew" in again.stdout, again.stdout
+    assert again.returncode == 0 and "do something else than is wanted now; cancelled, and run anew" in again.stdout, again.stdout
     assert len((folder / "runs0").read_text().split()) == 2
 
 

@@ -3,11 +3,10 @@
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
-from tests.cluster.drive import alive, command, drive, message, project
+from tests.cluster.drive import alive, command, drive, message, project, until
 
 SNAKEFILE = """
 rule all:
@@ -63,7 +62,7 @@ rule yielding:
     shell:
         "echo $SLURM_ARRAY_JOB_ID >> yielded{wildcards.n}; "
         "if [ $(wc -l < yielded{wildcards.n}) = 1 ]; then "
-        "if [ {wildcards.n} = 0 ]; then "
+        "if [ {wildcards.n} = 0 ]; then until [ -e yielded1 ]; do sleep 0.2; done; "
         "sbatch --partition=gpu --nodelist=new1 --cpus-per-task=8 --mem=100 --output=/dev/null --wrap 'sleep 1'; fi; "
         "sleep 300; fi; touch {output}"
 rule endless:
@@ -170,11 +169,9 @@ def test_a_failure_shows_the_last_lines_of_its_log(finished):
 def test_ctrl_c_cancels_what_runs_and_what_waits(slurm, tmp_path):
     folder = project(tmp_path, SNAKEFILE)
     targets = ("out/endless1.txt", "out/endless2.txt")
-    driver = subprocess.Popen(command(*targets), cwd=folder, env=os.environ | slurm, stderr=subprocess.DEVNULL)
-    while not all((folder / f"out/running{n}").exists() for n in (1, 2)):
-        assert driver.poll() is None
-        time.sleep(0.1)
-    driver.send_signal(signal.SIGINT)
+    driver = subprocess.Popen(command(*targets), cwd=folder, env=os.environ | slurm, start_new_session=True, stderr=subprocess.DEVNULL)
+    until(lambda: all((folder / f"out/running{n}").exists() for n in (1, 2)), driver)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert driver.wait(30) != 0
     queue = ["squeue", "--noheader", "--states=PENDING,RUNNING", "--name=endless"]
     assert subprocess.run(queue, env=os.environ | slurm, capture_output=True, text=True, check=True).stdout == ""

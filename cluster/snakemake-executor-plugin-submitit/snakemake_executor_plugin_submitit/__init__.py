@@ -1,19 +1,23 @@
 """A Snakemake executor on submitit: Slurm arrays where there is Slurm, processes of this machine where there is none.
 
-Snakemake finds a plugin by the name of its package and reads these three names from it.
+Snakemake finds a plugin by the name of its package and reads three names from it. They are imported when asked for: the process
+that runs a job imports this package too, and needs none of them.
 """
 
-from snakemake_interface_executor_plugins.settings import CommonSettings
+from __future__ import annotations
 
-from snakemake_executor_plugin_submitit.executor import Executor
-from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakemake_executor_plugin_submitit.executor import Executor
+    from snakemake_executor_plugin_submitit.settings import ExecutorSettings, common_settings
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
+_WHERE = {"Executor": "executor", "ExecutorSettings": "settings", "common_settings": "settings"}
 
-common_settings = CommonSettings(
-    non_local_exec=True,
-    implies_no_shared_fs=False,
-    job_deploy_sources=False,
-    auto_deploy_default_storage_provider=False,
-    init_seconds_before_status_checks=1,
-)
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from snakemake_executor_plugin_submitit.task import Task
 
-_LIMIT = ("MaxSubmitJob", "MaxJobPerUser", "job submit limit", "MaxArraySize", "Invalid job array specification")
+_LIMIT = ("MaxSubmitJob", "MaxJobPerUser", "MaxArraySize", "Invalid job array specification")
+_GENERIC_LIMIT = "job submit limit"  # Slurm's line behind any refusal for a QOS or an association, wall time and size included
+_REASON = re.compile(r"\b(QOS|Assoc)(Max|Min|Grp)\w+")
 _AWAY = (
     "Unable to contact slurm controller", "Connection refused", "Connection timed out", "temporarily unable to accept job",
     "Resource temporarily unavailable", "Zero Bytes were transmitted", "slurmdbd", "Transport endpoint is not connected",
@@ -17,16 +21,32 @@ _FIRST_S, _LONGEST_S = 5.0, 60.0
 
 
 class Refusal(Exception):
-    """sbatch did not take a submission. `reason` is its line that says why."""
+    """sbatch did not take a submission. `reason` is its line that says why; there is none where sbatch was killed."""
 
     def __init__(self, text: str):
-        errors = [line.strip() for line in text.splitlines() if "error" in line.lower()] or text.strip().splitlines() or ["no reason given"]
-        super().__init__(errors[0])
-        self.reason = errors[0]
-        self.limit = any(part in text for part in _LIMIT)
-        self.away = any(part in text for part in (*_AWAY, *_AMBIGUOUS))
-        self.ambiguous = any(part in text for part in _AMBIGUOUS)
+        errors = [line.strip() for line in text.splitlines() if "error" in line.lower()] or text.strip().splitlines()
+        self.reason = errors[0] if errors else "sbatch gave no answer"
+        super().__init__(self.reason)
+        self.limit = any(part in text for part in _LIMIT) or (_GENERIC_LIMIT in text and not _REASON.search(text))
+        self.ambiguous = not errors or any(part in text for part in _AMBIGUOUS)
         """Slurm may have taken it and failed to say so."""
+        self.away = self.ambiguous or any(part in text for part in _AWAY)
+
+
+@dataclass
+class Group:
+    """Tasks of equal requests, and when to try them next."""
+
+    tasks: list[Task]
+    size: int
+    pause_s: float = _FIRST_S
+    not_before: float = float("-inf")
+
+    def postpone(self) -> float:
+        """How many seconds from now to the next try, longer each time."""
+        seconds, self.pause_s = self.pause_s, min(2 * self.pause_s, _LONGEST_S)
+        self.not_before = time.monotonic() + seconds
+        return seconds
 
 
 class Backlog:
@@ -34,38 +54,43 @@ class Backlog:
 
     def __init__(self, submit: Callable[[list[Task]], None], most: int, say: Callable[[str], None]):
         self._submit, self._most, self._say = submit, most, say
-        self._groups: list[list[Task]] = []
-        self._size, self._pause_s, self._not_before = most, _FIRST_S, float("-inf")
+        self._groups: list[Group] = []
 
     def add(self, tasks: list[Task]) -> None:
-        self._groups.append(list(tasks))
+        self._groups.append(Group(list(tasks), self._most))
 
     def clear(self) -> None:
         self._groups.clear()
 
     def drain(self) -> None:
         """Submit what waits, as far as Slurm takes it now; a task that it will never take gets its `refused`."""
-        while self._groups and time.monotonic() >= self._not_before:
-            piece = self._groups[0][: self._size]
-            try:
-                self._submit(piece)
-            except Refusal as refusal:
-                if refusal.limit and len(piece) > 1:
-                    self._size = len(piece) // 2
-                    continue
-                if refusal.limit or refusal.away:
-                    self._wait(refusal)
+        for group in list(self._groups):
+            while group.tasks and time.monotonic() >= group.not_before:
+                if not self._try(group):
                     return
-                for task in piece:
-                    task.refused = f"sbatch refused it: {refusal.reason}"
-            else:
-                self._size, self._pause_s = min(2 * len(piece), self._most) if len(piece) == self._size else self._size, _FIRST_S
-            del self._groups[0][: len(piece)]
-            if not self._groups[0]:
-                del self._groups[0]
+            if not group.tasks:
+                self._groups.remove(group)
 
-    def _wait(self, refusal: Refusal) -> None:
-        waiting = sum(map(len, self._groups))
-        self._say(f"{waiting} job(s) wait to be submitted, next try in {self._pause_s:.0f} s: {refusal.reason}")
-        self._not_before = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _LONGEST_S)
+    def _try(self, group: Group) -> bool:
+        """Submit a piece of a group. False where Slurm is away, for other groups too."""
+        piece = group.tasks[: group.size]
+        try:
+            self._submit(piece)
+        except Refusal as refusal:
+            if refusal.limit and len(piece) > 1:
+                group.size = len(piece) // 2
+                return True
+            if refusal.limit or refusal.away:
+                seconds = max(each.postpone() for each in (self._groups if refusal.away else [group]))
+                self._say(
+                    f"{sum(len(each.tasks) for each in self._groups)} job(s) wait to be submitted, next try in {seconds:.0f} s: {refusal}"
+                )
+                return not refusal.away
+            for task in piece:
+                task.refused = f"sbatch refused it: {refusal}"
+        else:
+            if len(piece) == group.size:
+                group.size = min(2 * group.size, self._most)
+            group.pause_s = _FIRST_S
+        del group.tasks[: len(piece)]
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import submitit
@@ -16,23 +17,30 @@ class Debug:
     name = "debug"
 
     def __init__(self, folder: Path):
-        self.folder = folder / "%j"
+        self.folder, self._closed = folder, False
+
+    def describe(self) -> str:
+        return "one after another in this process"
 
     def objection(self, request: Request) -> None:
         """Everything runs here."""
 
-    def adopt(self, task: Task, entry: Entry) -> bool:
-        return False
+    def adopt(self, left: Mapping[Task, list[Entry]]) -> set[Task]:
+        return set()
 
     def submit(self, tasks: list[Task]) -> None:
         executor = submitit.DebugExecutor(self.folder)
         for task in tasks:
             task.handle = executor.submit(run_here, task.line, {})
 
-    def poll(self, task: Task) -> Ending:
+    def poll(self, task: Task) -> Ending | None:
         assert task.handle is not None
+        if self._closed:
+            return None
         error = task.handle.exception()  # runs it
         return Ending(error is None, str(error or ""))
 
-    def cancel(self, tasks: list[Task]) -> None:
-        """Nothing to do: whoever cancels has interrupted the one that ran."""
+    def cancel(self, tasks: list[Task]) -> bool:
+        """Whoever cancels has interrupted the one that ran."""
+        self._closed = True
+        return True

@@ -7,6 +7,7 @@ lives the folder holds `driver.json`, touched every few seconds.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -37,11 +38,14 @@ class Driver:
 
     def start(self, locks: Iterable[str]) -> None:
         """Give the sign of life, naming the files of Snakemake's lock, which go with this process."""
-        me = Process.of(os.getpid())
-        stamps = [[str(Path(lock).absolute()), os.stat(lock).st_mtime_ns] for lock in locks]
+        me, stamps = Process.of(os.getpid()), []
+        for lock in locks:
+            with contextlib.suppress(FileNotFoundError):  # another Snakemake, at its end, removed the locks of all
+                stamps.append([str(Path(lock).absolute()), os.stat(lock).st_mtime_ns])
         content = {"host": socket.gethostname(), "machine": machine_id(), "pid": me.pid, "born": me.born, "locks": stamps}
         write(self.folder / FILE, content)
         threading.Thread(target=self._beat, daemon=True).start()
+        atexit.register(self.end)  # with nothing to do Snakemake leaves without a word
 
     def end(self) -> None:
         self._over.set()

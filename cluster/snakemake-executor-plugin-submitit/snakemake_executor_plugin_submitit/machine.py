@@ -6,11 +6,15 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+LOCKS = Path("/tmp")  # not TMPDIR: every driver of this user must find the same
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,24 @@ def this_machine(cores: int, gpus: str) -> Machine:
     else:
         found = [] if gpus == "none" else _split(gpus)
     uuids = dict(re.findall(r"^GPU (\d+):.*\(UUID: ([^)]+)\)", listing, re.MULTILINE))
-    return Machine(cores or usable, found, lambda gpu: lock(uuids.get(gpu, gpu)))
+    if not found:
+        return Machine(cores or usable, [])
+    folder = locks()
+    return Machine(cores or usable, found, lambda gpu: lock(folder, uuids.get(gpu, gpu)))
 
 
-def lock(name: str) -> int | None:
-    """Lock the GPU `name` for whoever holds the returned open file; None where another process holds it."""
-    folder = Path(tempfile.gettempdir(), f"snakemake-submitit-{os.getuid()}")
+def locks() -> Path:
+    """The folder of the GPUs' locks. Raises WorkflowError where it is not this user's own."""
+    folder = LOCKS / f"snakemake-submitit-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise WorkflowError(f"{folder} holds the locks of GPUs and is not a folder of yours alone; remove it, or ask who made it")
+    return folder
+
+
+def lock(folder: Path, name: str) -> int | None:
+    """Lock the GPU `name` for whoever holds the returned open file; None where another process holds it."""
     held = os.open(folder / f"gpu-{re.sub(r'[^A-Za-z0-9-]', '_', name)}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

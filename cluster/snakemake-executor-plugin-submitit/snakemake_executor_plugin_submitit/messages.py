@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake_executor_plugin_submitit.task import Ending, Task
 
 TAIL = 10
+_READ = 1 << 20  # bytes of a log, which may have gigabytes
 # Where the command's own output ends: Snakemake's report in the job, submitit's report of its own exception, Slurm's of a kill
 _REPORTS = re.compile(r"^(Error in rule |RuleException|WorkflowError|submitit (ERROR|WARNING)|srun: |slurmstepd: )")
 _NOISE = re.compile(r"^(\[\w{3} \w{3} .*\]|submitit INFO.*|)$")
@@ -72,7 +73,9 @@ def last_lines(log: Path, count: int = TAIL) -> list[str]:
 def _last_attempt(log: Path) -> list[str]:
     """The log's lines since the job last started; none where it never wrote any."""
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _READ))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
     starts = [n for n, line in enumerate(lines) if line.startswith("submitit INFO") and "Starting with" in line]

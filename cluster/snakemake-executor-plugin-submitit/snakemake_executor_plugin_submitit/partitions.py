@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from snakemake_executor_plugin_submitit.request import Request
 
 FORMAT = "%P|%l|%G|%f"
-_GPU = re.compile(r"gpu(?::(?P<type>[A-Za-z][^:(]*|\d+g\.[^:(]*))?(?::(?P<count>\d+))?(?:\(|$)")
+_GPU = re.compile(r"gpu(?::(?P<type>[^:(]+(?=:\d)|[A-Za-z][^:(]*|\d+g\.[^:(]*))?(?::(?P<count>\d+))?(?:\(|$)")
 _FEATURE = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -46,7 +46,8 @@ class Partitions(dict[str, Partition]):
     def objection(self, request: Request) -> str | None:
         """Why the request can never run, in one line; None where it may, or where nothing is known of this cluster."""
         default = next((name for name, partition in self.items() if partition.default), None)
-        names = request.partition.split(",") if request.partition else [default] if default else []
+        asked = dict(request.extra).get("partition", request.partition)
+        names = str(asked).split(",") if asked else [default] if default else []
         unknown = [name for name in names if name not in self]
         if unknown and self:
             return f"slurm_partition is {unknown[0]!r}; this cluster has {', '.join(self)}"
@@ -60,7 +61,10 @@ class Partitions(dict[str, Partition]):
 def ask() -> Partitions:
     """The partitions as sinfo tells them; none where it does not answer."""
     command = ["sinfo", "--noheader", "--all", f"--format={FORMAT}"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        return Partitions()
     return parse(asked.stdout.splitlines()) if asked.returncode == 0 else Partitions()
 
 
@@ -68,7 +72,9 @@ def parse(lines: Iterable[str]) -> Partitions:
     """One line a group of equal nodes: partition (the default one with *), time limit, GRES, features."""
     found = Partitions()
     for line in lines:
-        name, limit, gres, features = line.strip().split("|")
+        if line.count("|") < 3:  # no row: some sites print a heading
+            continue
+        name, limit, gres, features = line.strip().split("|", 3)
         partition = found.setdefault(name.rstrip("*"), Partition())
         partition.default |= name.endswith("*")
         partition.minutes = minutes(limit)

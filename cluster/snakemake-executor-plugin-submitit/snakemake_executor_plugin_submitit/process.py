@@ -42,8 +42,15 @@ class Process:
             if self.alive():
                 os.kill(self.pid, signal.SIGTERM)
                 self.wait(seconds)
+            self.end_group()
+            self.wait(seconds)
+
+    def end_group(self) -> None:
+        """KILL to what is left of its group, also where it is over itself; nothing where its number went to a stranger."""
+        now = _stat(self.pid)
+        if now is None or now[1] == self.born:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-                self.wait(seconds)
 
     def wait(self, seconds: float) -> None:
         """Wait until it is over, `seconds` at most."""

@@ -63,6 +63,19 @@ class Request:
             "additional_parameters": more,
         }
 
+    def overruling(self) -> set[str]:
+        """Variables that sbatch takes before the options of a script, of those that this request decides."""
+        names = {"ARRAY_INX", "COMMENT", "ERROR", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "OUTPUT", "REQUEUE", "SIGNAL", "TIMELIMIT"}
+        names |= {"CPUS_PER_GPU", "EXCLUSIVE", "GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "GRES", "WCKEY"}
+        given = dict.fromkeys(("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"), self.memory_mb) | {
+            "PARTITION": self.partition,
+            "ACCOUNT": self.account,
+            "QOS": self.qos,
+        }
+        given |= {"CONSTRAINT": self.constraint}
+        names |= {name for name, value in given.items() if value}
+        return {f"SBATCH_{name}" for name in names}
+
     def signal_delay(self, wanted_s: int) -> int:
         """Seconds from the signal to the limit: a short job would otherwise be told to stop as it starts."""
         return max(1, min(wanted_s, self.minutes * 60 // 4))
@@ -123,7 +136,11 @@ def read(job: Any) -> Request:
 def options(text: str, rule: str) -> tuple[tuple[str, str | bool], ...]:
     """`--qos=long --exclusive` as (("qos", "long"), ("exclusive", True)); only sbatch's long options, with `=`."""
     found: list[tuple[str, str | bool]] = []
-    for option in shlex.split(text):
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise WorkflowError(f"rule {rule}: slurm_extra is {text!r} ({error}); close its quotes") from None
+    for option in words:
         key, equals, value = option.removeprefix("--").partition("=")
         if not option.startswith("--") or not key:
             raise WorkflowError(f"rule {rule}: slurm_extra has {option!r}; write sbatch's long options with =, such as --exclude=node3")

@@ -7,9 +7,18 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_plugin_submitit import driver
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    pass_envvar_declarations_to_cmd=False,  # jobs inherit the environment; secrets stay out of files
+    auto_deploy_default_storage_provider=False,
+    init_seconds_before_status_checks=1,
+)
 
 
 @dataclass
@@ -24,11 +33,14 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     folder: str = field(
         default=".snakemake/submitit",
-        metadata={"help": "Folder for job scripts, logs and results, a subfolder a job; every node must see it."},
+        metadata={"help": "Folder for job scripts, logs and results, a subfolder a driver; every node must see it."},
     )
     max_num_timeout: int = field(
         default=3,
-        metadata={"help": "How often a job that ran out of time is requeued before it counts as failed.", "type": int},
+        metadata={
+            "help": "How often a job that ran out of time is requeued before it counts as failed (without Slurm at most 5).",
+            "type": int,
+        },
     )
     signal_delay_s: int = field(
         default=90,
@@ -71,7 +83,7 @@ class ExecutorSettings(ExecutorSettingsBase):
 
     def __post_init__(self) -> None:
         """The one moment that Snakemake gives a plugin before it looks at its lock."""
-        driver.clear(working_directory() / self.folder)
+        driver.clear(working_directory() / Path(self.folder).expanduser())
 
 
 def working_directory() -> Path:

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import submitit
-
-from snakemake_executor_plugin_submitit.command import RequeueRefused
-from snakemake_executor_plugin_submitit.ledger import Entry
+from snakemake_executor_plugin_submitit.ledger import Entry, Member
 from snakemake_executor_plugin_submitit.request import Request
+
+if TYPE_CHECKING:
+    import submitit
 
 
 @dataclass(frozen=True)
 class Ending:
-    """`reason` is one line and says why a job that is not `ok` ended; `again`: it is to be submitted once more."""
+    """`reason` is one line and says why a job that is not `ok` ended; `again`: it is to be submitted once more.
+
+    `timed_out`: which then counts as one of the requeues that it may have.
+    """
 
     ok: bool
     reason: str = ""
     again: bool = False
+    timed_out: bool = False
 
 
 @dataclass(eq=False)
 class Task:
     """`handle` is submitit's job, None until it is submitted; `refused` says why it never will be.
 
-    `key` and `definition` are what the ledger knows it by; `requeues` counts its submissions after the first.
+    `members` are what the ledger knows it by; `requeues` counts its time-outs that ended in a new submission.
     `made`: its outputs appeared after Snakemake had found them missing.
     """
 
     job: Any
     line: str
     request: Request
-    key: str = ""
-    definition: str = ""
+    members: tuple[Member, ...] = ()
     handle: submitit.Job[None] | None = None
     refused: str = ""
     requeues: int = 0
@@ -50,15 +54,24 @@ class Task:
 
     def result(self) -> Ending | None:
         """How the command ended, from submitit's result file; None where there is none."""
+        from submitit.core.utils import pickle_load
+
         assert self.handle is not None
         file = self.handle.paths.result_pickle
         if not file.exists():
             return None
-        outcome, value = submitit.core.utils.pickle_load(file)
+        outcome, value = pickle_load(file)
         if outcome == "success":
             return Ending(True)
         kind, _, reason = str(value).strip().splitlines()[-1].partition(": ")
-        return Ending(False, reason, again=kind.endswith(RequeueRefused.__name__))
+        refused = kind.endswith(".RequeueRefused")
+        return Ending(False, reason, again=refused, timed_out=refused)
+
+    def same(self, entries: list[Entry]) -> bool:
+        """Whether one submission of an earlier driver does what this task is to do."""
+        definitions = {entry.key: entry.definition for entry in entries}
+        one = len({(entry.token, entry.index) for entry in entries}) == 1
+        return one and definitions == {member.key: member.definition for member in self.members}
 
 
 class Cluster(Protocol):
@@ -66,17 +79,20 @@ class Cluster(Protocol):
 
     name: str
 
+    def describe(self) -> str:
+        """Where that is, in a few words."""
+
     def objection(self, request: Request) -> str | None:
         """Why the request can never run here, in one line; None where it may."""
 
     def submit(self, tasks: list[Task]) -> None:
         """Submit tasks of equal requests; sets each one's `handle` (perhaps later) or `refused`."""
 
-    def adopt(self, task: Task, entry: Entry) -> bool:
-        """Follow the job that a dead driver submitted for `task`; False where it is to be submitted anew."""
+    def adopt(self, left: Mapping[Task, list[Entry]]) -> set[Task]:
+        """Follow the jobs that dead drivers submitted, those that it returns; the others are over and to be submitted anew."""
 
     def poll(self, task: Task) -> Ending | None:
         """How `task` ended; None while it waits or runs."""
 
-    def cancel(self, tasks: list[Task]) -> None:
-        """End the tasks and wait until nothing of them is left, or until Slurm has been told."""
+    def cancel(self, tasks: list[Task]) -> bool:
+        """End the tasks, and start none from now on; False where Slurm could not be told, and they may go on."""

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from played import Fake, job
-from snakemake_executor_plugin_submitit.ledger import Ledger
+from snakemake_executor_plugin_submitit.ledger import Ledger, Member
 from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.slurm import Slurm
@@ -26,7 +26,9 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def slurm(fake, said, tmp_path) -> Slurm:
+def slurm(fake, said, tmp_path, monkeypatch) -> Slurm:
+    """It waits for nothing."""
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.slurm.COMPLETED_S", 0)
     settings = ExecutorSettings(poll_s=0, result_s=0)
     return Slurm(tmp_path / "driver", settings, Ledger(tmp_path, "driver"), said.append)
 
@@ -37,6 +39,6 @@ def tasks():
 
     def make(count: int, **asked: object) -> list[Task]:
         request = Request("sweep", 60, 1, **asked)  # type: ignore[arg-type]
-        return [Task(job(output=f"out{n}"), "true", request, key=f"key{n}", definition="same") for n in range(count)]
+        return [Task(job(output=f"out{n}"), "true", request, (Member(f"key{n}", "same"),)) for n in range(count)]
 
     return make

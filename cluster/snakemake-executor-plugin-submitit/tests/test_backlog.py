@@ -13,6 +13,10 @@ from snakemake_executor_plugin_submitit.task import Task
 LIMIT = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
 AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
 SOCKET = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+WALL = (
+    "sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: "
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
 PARTITION = "sbatch: error: invalid partition specified: mars\nsbatch: error: Batch job submission failed: Invalid partition name specified"
 
 
@@ -29,10 +33,25 @@ def tasks(count: int) -> list[Task]:
         (SOCKET, False, True, True),
         ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", False, True, False),
         (PARTITION, False, False, False),
-        ("sbatch: error: QOSMaxWallDurationPerJobLimit", False, False, False),
+        (WALL, False, False, False),
+        (WALL.replace("QOSMaxWallDurationPerJobLimit", "QOSMaxSubmitJobPerUserLimit"), True, False, False),
+        (WALL.replace("sbatch: error: QOSMaxWallDurationPerJobLimit\n", ""), True, False, False),
+        ("", False, True, True),
         ("sbatch: error: Batch job submission failed: Requested node configuration is not available", False, False, False),
     ],
-    ids=["qos limit", "association limit", "away", "socket", "busy", "partition", "wall time", "no such node"],
+    ids=[
+        "qos limit",
+        "association limit",
+        "away",
+        "socket",
+        "busy",
+        "partition",
+        "wall time",
+        "qos in full",
+        "no reason",
+        "killed",
+        "no such node",
+    ],
 )
 def test_refusals_are_told_apart(text, limit, away, ambiguous):
     refusal = Refusal(text)
@@ -83,6 +102,20 @@ def test_what_slurm_will_never_take_is_refused_and_the_rest_goes_on():
     waiting.drain()
     assert bad[0].refused == "sbatch refused it: sbatch: error: invalid partition specified: mars"
     assert done == good
+
+
+def test_one_group_over_its_limit_does_not_hold_up_the_others():
+    def submit(piece):
+        if piece[0].request.qos == "few":
+            raise Refusal(LIMIT)
+        done.extend(piece)
+
+    done, waiting = [], Backlog(submit, 10, print)
+    waiting.add([Task(None, "", Request("r", 60, 1, qos="few"))])
+    others = tasks(2)
+    waiting.add(others)
+    waiting.drain()
+    assert done == others
 
 
 def test_while_slurm_is_away_it_is_asked_less_and_less_often_and_the_user_is_told(monkeypatch):

@@ -1,12 +1,15 @@
 """Cores and GPUs of one machine, handed out."""
 
+import functools
 import os
 import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake_executor_plugin_submitit import machine
 from snakemake_executor_plugin_submitit.machine import Machine, listed, lock, this_machine
+from snakemake_interface_common.exceptions import WorkflowError
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3), st.booleans()), max_size=40))
@@ -47,9 +50,8 @@ def test_auto_keeps_to_cuda_visible_devices(monkeypatch, visible, gpus):
     assert this_machine(0, "auto").gpus == gpus
 
 
-def test_a_gpu_that_another_driver_has_is_passed_over(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    theirs, ours = (Machine(2, ["0", "1"], lock) for _ in range(2))
+def test_a_gpu_that_another_driver_has_is_passed_over(tmp_path):
+    theirs, ours = (Machine(2, ["0", "1"], functools.partial(lock, tmp_path)) for _ in range(2))
     first = theirs.take(1, 1)
     second = ours.take(1, 1)
     assert (first.gpus, second.gpus) == (("0",), ("1",))
@@ -58,15 +60,27 @@ def test_a_gpu_that_another_driver_has_is_passed_over(monkeypatch, tmp_path):
     assert ours.take(1, 1).gpus == ("0",)
 
 
-def test_a_lock_lives_as_long_as_the_process_that_inherits_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    held = lock("0")
+def test_a_lock_lives_as_long_as_the_process_that_inherits_it(tmp_path):
+    held = lock(tmp_path, "0")
     job = subprocess.Popen(["sleep", "300"], pass_fds=[held])
     os.close(held)
-    assert lock("0") is None
+    assert lock(tmp_path, "0") is None
     job.kill()
     job.wait()
-    assert lock("0") is not None
+    assert lock(tmp_path, "0") is not None
+
+
+@pytest.mark.parametrize("how", ["a link", "open to others"])
+def test_a_folder_of_locks_that_is_not_ours_alone_is_one_line(monkeypatch, tmp_path, how):
+    monkeypatch.setattr(machine, "LOCKS", tmp_path)
+    folder = machine.locks()
+    if how == "a link":
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.chmod(0o755)
+    with pytest.raises(WorkflowError, match="not a folder of yours alone"):
+        machine.locks()
 
 
 def test_a_share_that_is_kept_is_not_handed_out():

@@ -27,6 +27,10 @@ CLUSTER = parse(
         ("gpu:nvidia_h200_1g.18gb:7", {"nvidia_h200_1g.18gb": 7}),
         ("gpu:nvidia_a100-sxm4-80gb:8,license:3", {"nvidia_a100-sxm4-80gb": 8}),
         ("gpu", {"": 1}),
+        ("gpu:3090:8(S:0-1)", {"3090": 8}),
+        ("gpu:2080ti:4", {"2080ti": 4}),
+        ("gpu:1080ti:2(IDX:0)", {"1080ti": 2}),
+        ("gpu:1g.10gb+me:1", {"1g.10gb+me": 1}),
     ],
 )
 def test_gres_is_read(gres, found):
@@ -44,6 +48,10 @@ def test_time_limits_are_read(limit, number):
 def test_every_limit_that_slurm_prints_is_its_minutes(days, hours, rest):
     text = f"{days}-{hours:02}:{rest:02}:00" if days else f"{hours:02}:{rest:02}:00"
     assert minutes(text) == (days * 24 + hours) * 60 + rest
+
+
+def test_a_heading_is_no_row():
+    assert set(parse(["CLUSTER: lab", *["cpu|30:00|(null)|(null)"]])) == {"cpu"}
 
 
 def test_partitions_join_their_groups_of_nodes():
@@ -79,6 +87,7 @@ def test_what_can_never_run_is_one_line_with_what_would(asked, told):
         {"partition": "cpu,long", "gpus": 1},
         {"partition": "long", "minutes": 10**6},
         {"constraint": "ampere&nvlink"},
+        {"partition": "cpu", "gpus": 1, "extra": (("partition", "gpu"),)},
     ],
     ids=str,
 )

@@ -52,3 +52,18 @@ def test_end_kills_what_does_not_listen(tmp_path):
         assert child.poll() is None
     Process.of(child.pid).end(0.2)
     assert child.wait(20) == -signal.SIGKILL
+
+
+def test_what_is_left_of_a_group_ends_with_its_dead_leader(tmp_path):
+    leader = subprocess.Popen(["bash", "-c", f"sleep 300 & echo $! > {tmp_path}/member; wait"], start_new_session=True)
+    process = Process.of(leader.pid)
+    while not (tmp_path / "member").exists() or not (tmp_path / "member").read_text():
+        assert leader.poll() is None
+    member = Process.of(int((tmp_path / "member").read_text()))
+    leader.kill()
+    process.wait(20)
+    assert member.alive()
+    process.end_group()
+    member.wait(20)
+    assert not member.alive()
+    leader.wait()

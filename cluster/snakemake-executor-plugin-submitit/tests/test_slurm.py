@@ -18,7 +18,6 @@ def finish(task, outcome: str = "success", text: str = "") -> None:
 
 def ended(slurm, task):
     """The ending of a task that is over: the first look starts the clock of what is overdue."""
-    task.handle.paths.folder.mkdir(parents=True, exist_ok=True)
     slurm.poll(task)
     return slurm.poll(task)
 
@@ -32,7 +31,7 @@ def test_each_task_of_an_array_has_its_own_id_and_an_entry(slurm, tasks):
     some = tasks(2)
     slurm.submit(some)
     assert [task.id for task in some] == ["1_0", "1_1"]
-    assert [slurm.ledger.find(task.key).id for task in some] == ["1_0", "1_1"]
+    assert [slurm.ledger.find(task.members[0].key).id for task in some] == ["1_0", "1_1"]
 
 
 def test_a_user_limit_makes_the_pieces_smaller_and_the_rest_wait(slurm, fake, tasks, said):
@@ -125,10 +124,10 @@ def test_what_a_submission_without_an_answer_left_is_cancelled_before_the_next_t
     some = tasks(2)
     fake.fail("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
     slurm.submit(some)
-    token = slurm.ledger.find(some[0].key).token
+    token = slurm.ledger.find(some[0].members[0].key).token
     (fake.folder / "sbatch.error").unlink()
     fake.answer("squeue", f"77|{token}\n88|another\n")
-    slurm.backlog._not_before = 0
+    slurm.backlog._groups[0].not_before = 0
     slurm.poll(some[0])
     assert "scancel 77" in fake.calls
     assert [task.id for task in some] == ["1_0", "1_1"]
@@ -143,61 +142,125 @@ def test_cancel_tells_slurm_once_an_array(slurm, fake, tasks):
 
 @pytest.fixture
 def left(slurm, tasks):
-    """A task as a new driver sees it, and the entry that the dead driver left of its job 1_0."""
-    old, _ = tasks(2)
-    slurm.submit([old, tasks(2)[1]])
-    entry = slurm.ledger.find(old.key)
-    return dataclasses.replace(old, handle=None), entry
+    """A task as a new driver sees it, and the entries that the dead driver left of its job 1_0."""
+    old = tasks(2)
+    slurm.submit(old)
+    entries = slurm.ledger.of(old[0].members)
+    assert entries[0].id == "1_0"
+    return dataclasses.replace(old[0], handle=None), entries
+
+
+def adopts(slurm, left) -> bool:
+    task, entries = left
+    return task in slurm.adopt({task: entries})
 
 
 @pytest.mark.parametrize(
     ("state", "followed"), [("PENDING", True), ("RUNNING", True), ("COMPLETED", True), ("CANCELLED", False), ("FAILED", False)]
 )
 def test_a_dead_drivers_job_is_gone_on_with_unless_it_is_over(slurm, fake, left, state, followed):
-    task, entry = left
     fake.answer("squeue", f"1_0|{state}|None\n")
-    assert slurm.adopt(task, entry) is followed
-    assert task.id == ("1_0" if followed else "waiting")
+    assert adopts(slurm, left) is followed
+    assert left[0].id == ("1_0" if followed else "waiting")
+
+
+def test_of_many_that_are_over_none_is_gone_on_with(slurm, fake, tasks):
+    slurm.queue.every_s = 60
+    old = tasks(3)
+    slurm.submit(old)
+    fake.answer("squeue", "".join(f"1_{n}|CANCELLED|None\n" for n in range(3)))
+    new = {dataclasses.replace(task, handle=None): slurm.ledger.of(task.members) for task in old}
+    assert slurm.adopt(new) == set()
 
 
 def test_it_is_gone_on_with_where_slurm_does_not_answer(slurm, fake, left):
     """It may run: nothing may run twice."""
     fake.fail("squeue", "Unable to contact slurm controller")
-    assert slurm.adopt(*left)
+    assert adopts(slurm, left)
 
 
 @pytest.mark.parametrize(
     ("made", "followed"), [(True, True), (False, False)], ids=["its output appeared meanwhile", "its output is wanted anew"]
 )
 def test_one_that_ended_well_counts_where_its_output_appeared(slurm, left, made, followed):
-    task, entry = left
-    task.made = made
-    slurm.adopt(task, entry)
-    task.handle = submitit.SlurmJob(Path(entry.folder), entry.id)
+    task, entries = left
+    task.handle = submitit.SlurmJob(Path(entries[0].folder), entries[0].id)
     finish(task)
-    task.handle = None
-    assert slurm.adopt(task, entry) is followed
+    task.handle, task.made = None, made
+    assert adopts(slurm, left) is followed
 
 
-def test_one_that_does_something_else_is_ended_first(slurm, fake, left):
-    task, entry = left
-    task.definition = "edited"
+def cancelling(fake) -> None:
+    """From now on scancel makes of the job 1_0 what it is to."""
+    script = f'#!/bin/bash\necho "scancel $*" >> {fake.folder}/calls\necho "1_0|CANCELLED|None" > {fake.folder}/squeue.out\n'
+    (fake.folder / "bin" / "scancel").write_text(script)
+
+
+def test_one_that_does_something_else_is_ended_first(slurm, fake, left, said):
+    task, entries = left
+    task.members = (dataclasses.replace(task.members[0], definition="edited"),)
     fake.answer("squeue", "1_0|RUNNING|None\n")
-    (fake.folder / "bin" / "scancel").write_text(
-        f'#!/bin/bash\necho "scancel $*" >> {fake.folder}/calls\necho "1_0|CANCELLED|None" > {fake.folder}/squeue.out\n'
-    )
-    assert not slurm.adopt(task, entry)
+    cancelling(fake)
+    assert not adopts(slurm, (task, entries))
+    assert "scancel 1_0" in fake.calls and "1_0 of an earlier driver do something else" in said[-1]
+
+
+def test_a_group_that_is_cut_otherwise_is_ended_first(slurm, fake, left):
+    task, entries = left
+    task.members = (*task.members, dataclasses.replace(task.members[0], key="another"))
+    fake.answer("squeue", "1_0|RUNNING|None\n")
+    cancelling(fake)
+    assert not adopts(slurm, (task, entries))
     assert "scancel 1_0" in fake.calls
+
+
+def test_an_array_whose_driver_died_while_writing_it_down_is_gone_on_with_as_a_whole(slurm, fake, tasks):
+    old = tasks(3)
+    slurm.submit(old)
+    unwritten = slurm.ledger.find("key2")
+    slurm.ledger.fill([dataclasses.replace(unwritten)], None, "")
+    fake.answer("squeue", "".join(f"1_{n}|RUNNING|None\n" for n in range(3)))
+    new = {dataclasses.replace(task, handle=None): slurm.ledger.completed(slurm.ledger.of(task.members)) for task in old}
+    assert sorted(task.id for task in slurm.adopt(new)) == ["1_0", "1_1", "1_2"]
+    assert not any(call.startswith("scancel") for call in fake.calls)
 
 
 def test_a_submission_that_the_driver_did_not_survive_is_withdrawn(slurm, fake, tasks):
     (task,) = tasks(1)
-    entry = slurm.ledger.open(task.key, task.definition, "slurm", "abc")
-    fake.answer("squeue", f"55|{entry.token}\n")
-    assert not slurm.adopt(task, entry)
+    entries = slurm.ledger.open(task.members, "slurm", "abc")
+    fake.answer("squeue", "55|abc\n")
+    assert not adopts(slurm, (task, entries))
     slurm.submit([task])
     calls = [call.split()[0] for call in fake.calls]
     assert "scancel 55" in fake.calls and calls.index("scancel") < calls.index("sbatch")
+
+
+def test_after_a_cancel_nothing_is_submitted_any_more(slurm, fake, tasks):
+    assert slurm.cancel([])
+    slurm.submit(tasks(2))
+    assert fake.arrays == []
+
+
+def test_a_cancel_that_slurm_did_not_hear_is_told_with_the_command_for_later(slurm, fake, tasks, said):
+    some = tasks(2)
+    slurm.submit(some)
+    fake.fail("scancel", "scancel: error: Unable to contact slurm controller")
+    assert not slurm.cancel(some)
+    assert said[-1].endswith("scancel 1")
+
+
+def test_what_can_never_run_is_refused_also_when_it_is_known_late(slurm, fake, tasks):
+    (task,) = tasks(1, partition="mars")
+    slurm.submit([task])
+    assert task.refused == "slurm_partition is 'mars'; this cluster has gpu, cpu" and fake.arrays == []
+
+
+def test_variables_that_overrule_a_script_are_kept_from_sbatch(slurm, fake, tasks, monkeypatch):
+    monkeypatch.setenv("SBATCH_GRES", "gpu:h100:8")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
+    (fake.folder / "bin" / "sbatch").write_text(f"#!/bin/bash\nenv | grep ^SBATCH_ > {fake.folder}/seen\necho Submitted batch job 1\n")
+    slurm.submit(tasks(1))
+    assert (fake.folder / "seen").read_text() == "SBATCH_ACCOUNT=lab\n"
 
 
 def test_the_token_stands_behind_the_users_own_comment():
