@@ -27,6 +27,9 @@ rule on_node_for_good:
     output: "out/on_node_for_good.txt"
     resources: constraint="ampere", slurm_extra="--no-requeue"
     shell: "touch here; sleep 300"
+rule cancelled:
+    output: "out/cancelled.txt"
+    shell: "scancel $SLURM_JOB_ID; sleep 300"
 rule next_one:
     output: "out/next{n}.txt"
     shell: "echo x >> runs{wildcards.n}; sleep 5; touch {output}"
@@ -85,6 +88,16 @@ def test_a_minute_without_slurmctld_and_slurmdbd_is_survived(folder, slurm):
     assert all((folder / name).exists() for name in (*PARTS, "out/after.txt"))
     assert all(len((folder / f"runs{n}").read_text().split()) == 1 for n in range(4))
     assert "wait to be submitted" in said(folder)
+
+
+def test_without_accounting_a_cancelled_job_is_told_as_what_it_is(folder, slurm):
+    state = Path(slurm["SLURM_CONF"]).parent
+    daemons.stop(state, "slurmdbd")
+    try:
+        result = drive(folder, "--submitit-result-s", "3", "--submitit-poll-s", "2", "cancelled", **slurm)
+    finally:
+        daemons.start(state, "slurmdbd")
+    assert "cancelled from outside (scancel, or an administrator); log: " in message(result.stdout, "cancelled")[0]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "lost its terminal"])

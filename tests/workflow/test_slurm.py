@@ -15,7 +15,7 @@ from analysis.measured import mapping
 from analysis.records import read_parquet
 from tests.workflow.project import Project
 
-SMOKE = ("--configfile", "config/smoke.yaml", "--quiet", "rules")
+SMOKE = ("--configfile", "config/smoke.yaml")
 STAGES = {"compile": 8, "validate": 6, "sweep": 2, "bench": 2, "rag": 1}
 """The stages whose jobs are no local rules, and how many record files, one a job, config/smoke.yaml asks of each."""
 GPU = """
