@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ PROFILE = storage.ROOT / "cluster" / "profile.v9+.yaml"
 
 def examine(options: argparse.Namespace) -> Iterator[Finding]:
     """Every finding, in the order in which one would look."""
+    yield from profile()
     facts = yield from site_file()
     cluster = yield from slurm.answers()
     if cluster and facts:
@@ -29,6 +31,27 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
         yield from nodes(facts, cluster, options, see)
     else:
         yield from node.here(probe.report(), facts)
+
+
+def profile(path: Path = PROFILE) -> Iterator[Finding]:
+    """Whether Snakemake knows every key of the profile: it answers an unknown one with all its options, the reason last."""
+    try:
+        from snakemake.cli import get_argument_parser
+    except ImportError:
+        return  # said by the check of Snakemake
+    try:
+        keys = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        yield Finding("fail", f"{path.name}: {' '.join(str(error).split())}", "correct the file")
+        return
+    known = {option.removeprefix("--") for action in get_argument_parser()._actions for option in action.option_strings}
+    unknown = [key for key in keys or {} if key not in known]
+    for key in unknown:
+        near = difflib.get_close_matches(key, known, 1)
+        remedy = f"write {near[0]}" if near else "remove it; snakemake --help lists the keys, as flags"
+        yield Finding("fail", f"{path.name}: Snakemake knows no key {key!r}", remedy)
+    if not unknown:
+        yield Finding("ok", f"{path.name}: {len(keys or {})} keys")
 
 
 def site_file() -> Generator[Finding, None, site.Site | None]:

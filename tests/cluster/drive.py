@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from snakemake_executor_plugin_submitit.process import Process
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "cluster" / "profile.v9+.yaml"
@@ -48,11 +51,9 @@ def message(output: str, rule: str) -> list[str]:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for yet is over all the same."""
-    try:
-        os.kill(pid, 0)
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    with contextlib.suppress(ProcessLookupError):
+        return Process.of(pid).alive()
+    return False
 
 
 def until(met: Callable[[], Any], driver: subprocess.Popen[Any] | None = None, seconds: float = 120) -> None:

@@ -288,3 +288,22 @@ def test_a_config_that_cannot_be_read_is_only_a_note(tmp_path, text):
         (tmp_path / "a.yaml").write_text(text)
     found, see = drained(weights.present(("a.yaml",), tmp_path))
     assert levels(found) == ["note"] and see == []
+
+
+def test_the_profile_that_ships_has_keys_that_snakemake_knows():
+    assert levels(checks.profile()) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("submitit-foldr: elsewhere", "Snakemake knows no key 'submitit-foldr'; to do: write submitit-folder"),
+        ("frobnicate: 3", "Snakemake knows no key 'frobnicate'; to do: remove it"),
+        ("jobs: [", "while parsing a flow"),
+    ],
+    ids=["misspelt", "unknown", "not YAML"],
+)
+def test_a_mistake_in_the_profile_is_one_line(tmp_path, text, told):
+    (tmp_path / "profile.yaml").write_text(text)
+    (finding,) = checks.profile(tmp_path / "profile.yaml")
+    assert finding.level == "fail" and told in str(finding) and "\n" not in str(finding)

@@ -44,6 +44,15 @@ rule slow:
     shell:
         "S=$(date +%s.%N); echo {wildcards.n} >> out/starts; until [ -e go ]; do sleep 0.1; done; sleep 2; "
         "echo $S $(date +%s.%N) > {output}"
+rule link:
+    output: "out/link{n}.txt"
+    group: "chain"
+    shell: "echo link{wildcards.n} >> out/starts; until [ -e go ]; do sleep 0.1; done; touch {output}"
+rule end:
+    input: "out/link{n}.txt"
+    output: "out/end{n}.txt"
+    group: "chain"
+    shell: "echo end{wildcards.n} >> out/starts; touch {output}"
 rule endless:
     output: "out/endless.txt"
     shell: "sleep 300 & echo $! > out/pids; wait"
@@ -135,6 +144,19 @@ def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twic
     assert not running_in(folder)
 
 
+def test_a_group_of_jobs_outlives_its_driver_too(tmp_path):
+    folder = project(tmp_path, SNAKEFILE)
+    targets = (*LOCAL, "out/end0.txt", "out/end1.txt")
+    driver = subprocess.Popen(command(*targets), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
+    until(lambda: len(starts(folder)) == 2, driver)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait(30)
+    (folder / "go").touch()
+    again = drive(folder, *targets)
+    assert again.returncode == 0, again.stdout
+    assert sorted(starts(folder)) == ["end0", "end1", "link0", "link1"]
+
+
 def test_two_drivers_do_not_hand_out_one_gpu(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
     options = (*LOCAL, "--submitit-gpus", "4")
@@ -151,7 +173,7 @@ def written(file: Path) -> str:
 
 
 def starts(folder: Path) -> list[str]:
-    """The jobs of `slow` that began, one word a beginning."""
+    """The jobs that began, one word a beginning."""
     return written(folder / "out/starts").split()
 
 

@@ -1,16 +1,16 @@
 """The command of one task: how it ends, what it leaves, and when it is run again."""
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import submitit
 from snakemake_executor_plugin_submitit import messages
 from snakemake_executor_plugin_submitit.command import Command, CommandFailed
+from snakemake_executor_plugin_submitit.process import Process
 from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.task import Task
 
@@ -106,12 +106,9 @@ def test_a_task_that_is_killed_takes_its_command_along(tmp_path):
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for yet is over all the same."""
-    try:
-        os.kill(pid, 0)
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    with contextlib.suppress(ProcessLookupError):
+        return Process.of(pid).alive()
+    return False
 
 
 LOG = """submitit INFO (2026-11-23 19:00:00,000) - Starting with JobEnvironment(job_id=1)
