@@ -118,6 +118,7 @@ def start(state: Path, name: str) -> None:
     """Start slurmctld, slurmdbd or a node's slurmd (such as slurmd.old1) of a testbed that is up, again where it was stopped."""
     program, _, node = name.partition(".")
     _run(state, *_AS_LOCALHOST, program, *(["-N", node] if node else []))
+    _until(name, state, lambda: name in running(state))  # it writes its pid file a moment after it went into the background
 
 
 def stop(state: Path, name: str) -> None:

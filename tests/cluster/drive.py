@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,22 @@ def drive(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
     """Snakemake's exit status and all it said, in `stdout`."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.run(command(*arguments), cwd=folder, env=os.environ | variables, text=True, check=False, timeout=300, **streams)
+
+
+def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    """Snakemake in the background as a shell with a terminal starts it, in a group of its own; what it says is in `driver.log`.
+
+    Where the tests run without a terminal, by nohup or in the background, they have inherited that signals are ignored.
+    """
+    with (folder / "driver.log").open("a") as log:
+        return subprocess.Popen(
+            command(*arguments), cwd=folder, env=os.environ | variables, start_new_session=True, stdout=log, stderr=log, preexec_fn=_heed
+        )
+
+
+def _heed() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def message(output: str, rule: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.testbed import daemons
-from tests.cluster.drive import command, drive, message, project, until
+from tests.cluster.drive import command, drive, message, project, start, until
 
 SNAKEFILE = """
 rule part:
@@ -34,19 +34,13 @@ rule next_one:
     output: "out/next{n}.txt"
     shell: "echo x >> runs{wildcards.n}; sleep 5; touch {output}"
 """
+PATIENCE = ("--submitit-result-s", "3", "--submitit-poll-s", "2")
 PARTS = tuple(f"out/part{n}.txt" for n in range(4))
 
 
 @pytest.fixture
 def folder(tmp_path):
     return project(tmp_path, SNAKEFILE)
-
-
-def start(folder: Path, slurm: dict[str, str], *targets: str) -> subprocess.Popen[str]:
-    """A driver in the background, its output in a file."""
-    with (folder / "driver.log").open("a") as log:
-        words = command("--submitit-result-s", "3", "--submitit-poll-s", "2", *targets)
-        return subprocess.Popen(words, cwd=folder, env=os.environ | slurm, stdout=log, stderr=log, text=True)
 
 
 def said(folder: Path) -> str:
@@ -58,7 +52,7 @@ def ask(slurm: dict[str, str], *words: str) -> str:
 
 
 def test_a_node_that_fails_costs_its_jobs_a_requeue_or_their_life(folder, slurm):
-    driver = start(folder, slurm, "on_node", "on_node_for_good")
+    driver = start(folder, *PATIENCE, "on_node", "on_node_for_good", **slurm)
     until(lambda: (folder / "tries").exists() and (folder / "here").exists(), driver)
     ask(slurm, "scontrol", "update", "nodename=new1", "state=down", "reason=test")
     try:
@@ -74,7 +68,7 @@ def test_a_node_that_fails_costs_its_jobs_a_requeue_or_their_life(folder, slurm)
 def test_a_minute_without_slurmctld_and_slurmdbd_is_survived(folder, slurm):
     """Jobs end, and others become ready, while nobody can be asked or told."""
     state = Path(slurm["SLURM_CONF"]).parent
-    driver = start(folder, slurm, *PARTS, "after")
+    driver = start(folder, *PATIENCE, *PARTS, "after", **slurm)
     until(lambda: all((folder / f"runs{n}").exists() for n in range(4)), driver)
     daemons.stop(state, "slurmctld")
     daemons.stop(state, "slurmdbd")
@@ -94,7 +88,7 @@ def test_without_accounting_a_cancelled_job_is_told_as_what_it_is(folder, slurm)
     state = Path(slurm["SLURM_CONF"]).parent
     daemons.stop(state, "slurmdbd")
     try:
-        result = drive(folder, "--submitit-result-s", "3", "--submitit-poll-s", "2", "cancelled", **slurm)
+        result = drive(folder, *PATIENCE, "cancelled", **slurm)
     finally:
         daemons.start(state, "slurmdbd")
     assert "cancelled from outside (scancel, or an administrator); log: " in message(result.stdout, "cancelled")[0]
@@ -102,7 +96,7 @@ def test_without_accounting_a_cancelled_job_is_told_as_what_it_is(folder, slurm)
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "lost its terminal"])
 def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twice(folder, slurm, how):
-    driver = start(folder, slurm, *PARTS)
+    driver = start(folder, *PATIENCE, *PARTS, **slurm)
     until(lambda: all((folder / f"runs{n}").exists() for n in range(4)), driver)
     driver.send_signal(how)
     driver.wait(30)
@@ -116,7 +110,7 @@ def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twic
 
 
 def test_a_job_left_by_a_dead_driver_is_ended_where_the_rule_changed_since(folder, slurm):
-    driver = start(folder, slurm, "out/next0.txt")
+    driver = start(folder, *PATIENCE, "out/next0.txt", **slurm)
     until(lambda: (folder / "runs0").exists(), driver)
     driver.kill()
     driver.wait(30)

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.drive import alive, command, drive, message, project, until
+from tests.cluster.drive import alive, drive, message, project, start, until
 
 SNAKEFILE = """
 rule all:
@@ -57,6 +56,7 @@ rule endless:
     output: "out/endless.txt"
     shell: "sleep 300 & echo $! > out/pids; wait"
 """
+GPUS = [f"fake{os.getpid()}{letter}" for letter in "ab"]  # locks are the machine's: names that no other tests have
 LOCAL = ("--submitit-cluster", "local", "--submitit-cores", "3")
 
 
@@ -65,7 +65,7 @@ def finished(tmp_path_factory):
     """One run of everything that ends, failures too."""
     folder = project(tmp_path_factory.mktemp("local"), SNAKEFILE)
     targets = ("all", "broken", "logged")
-    return folder, drive(folder, *LOCAL, "--submitit-gpus", "4,7", *targets)
+    return folder, drive(folder, *LOCAL, "--submitit-gpus", ",".join(GPUS), *targets)
 
 
 def test_the_profile_brings_the_papers_config(finished):
@@ -76,7 +76,7 @@ def test_the_profile_brings_the_papers_config(finished):
 def test_no_gpu_is_given_to_two_jobs_at_a_time(finished):
     folder, _ = finished
     parts = [json.loads((folder / f"out/part{n}.json").read_text()) for n in range(3)]
-    assert {part["gpu"] for part in parts} == {"4", "7"}
+    assert {part["gpu"] for part in parts} == set(GPUS)
     for one in parts:
         for other in parts:
             assert one is other or one["gpu"] != other["gpu"] or one["end"] < other["start"] or other["end"] < one["start"]
@@ -103,7 +103,7 @@ def test_the_last_lines_are_those_of_the_rules_own_log_where_it_has_one(finished
 
 def test_more_gpus_than_the_machine_has_is_refused_before_anything_runs(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
-    result = drive(folder, *LOCAL, "--submitit-gpus", "4,7", "all", "greedy")
+    result = drive(folder, *LOCAL, "--submitit-gpus", ",".join(GPUS), "all", "greedy")
     assert result.returncode == 1 and not (folder / "out/first.txt").exists()
     assert result.stdout.strip().splitlines()[-1] == "rule greedy: gpu is 3; this machine has 2 to hand out"
 
@@ -117,7 +117,7 @@ def test_a_config_on_the_command_line_wins(tmp_path):
 
 def test_ctrl_c_leaves_no_process(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
-    driver = subprocess.Popen(command(*LOCAL, "endless"), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
+    driver = start(folder, *LOCAL, "endless")
     until(lambda: written(folder / "out/pids"), driver)
     sleeper = int(written(folder / "out/pids"))
     assert alive(sleeper)
@@ -131,8 +131,8 @@ def test_ctrl_c_leaves_no_process(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "lost its terminal"])
 def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twice(tmp_path, how):
     folder = project(tmp_path, SNAKEFILE)
-    targets = (*LOCAL, "--submitit-gpus", "4,7", "out/slow0.txt", "out/slow1.txt", "out/slow2.txt")
-    driver = subprocess.Popen(command(*targets), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
+    targets = (*LOCAL, "--submitit-gpus", ",".join(GPUS), "out/slow0.txt", "out/slow1.txt", "out/slow2.txt")
+    driver = start(folder, *targets)
     until(lambda: len(starts(folder)) == 2, driver)
     os.killpg(driver.pid, how)
     driver.wait(30)
@@ -147,7 +147,7 @@ def test_after_a_driver_that_died_the_same_command_goes_on_and_nothing_runs_twic
 def test_a_group_of_jobs_outlives_its_driver_too(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
     targets = (*LOCAL, "out/end0.txt", "out/end1.txt")
-    driver = subprocess.Popen(command(*targets), cwd=folder, start_new_session=True, stderr=subprocess.DEVNULL)
+    driver = start(folder, *targets)
     until(lambda: len(starts(folder)) == 2, driver)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait(30)
@@ -159,8 +159,8 @@ def test_a_group_of_jobs_outlives_its_driver_too(tmp_path):
 
 def test_two_drivers_do_not_hand_out_one_gpu(tmp_path):
     folder = project(tmp_path, SNAKEFILE)
-    options = (*LOCAL, "--submitit-gpus", "4")
-    drivers = [subprocess.Popen(command(*options, f"out/slow{n}.txt"), cwd=folder, stderr=subprocess.DEVNULL) for n in range(2)]
+    options = (*LOCAL, "--submitit-gpus", GPUS[0])
+    drivers = [start(folder, *options, f"out/slow{n}.txt") for n in range(2)]
     until(lambda: starts(folder))
     (folder / "go").touch()
     assert [driver.wait(120) for driver in drivers] == [0, 0]

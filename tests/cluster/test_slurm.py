@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.drive import alive, command, drive, message, project, until
+from tests.cluster.drive import alive, drive, message, project, start, until
 
 SNAKEFILE = """
 rule all:
@@ -169,7 +169,7 @@ def test_a_failure_shows_the_last_lines_of_its_log(finished):
 def test_ctrl_c_cancels_what_runs_and_what_waits(slurm, tmp_path):
     folder = project(tmp_path, SNAKEFILE)
     targets = ("out/endless1.txt", "out/endless2.txt")
-    driver = subprocess.Popen(command(*targets), cwd=folder, env=os.environ | slurm, start_new_session=True, stderr=subprocess.DEVNULL)
+    driver = start(folder, *targets, **slurm)
     until(lambda: all((folder / f"out/running{n}").exists() for n in (1, 2)), driver)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
     assert driver.wait(30) != 0
