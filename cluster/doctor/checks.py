@@ -37,14 +37,16 @@ def profile(path: Path = PROFILE) -> Iterator[Finding]:
     """Whether Snakemake knows every key of the profile: it answers an unknown one with all its options, the reason last."""
     try:
         from snakemake.cli import get_argument_parser
-    except ImportError:
-        return  # said by the check of Snakemake
+
+        actions = get_argument_parser()._actions
+    except (ImportError, OSError):  # no Snakemake, as its own check says, or one that misses a program that it calls
+        return
     try:
         keys = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         yield Finding("fail", f"{path.name}: {' '.join(str(error).split())}", "correct the file")
         return
-    known = {option.removeprefix("--") for action in get_argument_parser()._actions for option in action.option_strings}
+    known = {option.removeprefix("--") for action in actions for option in action.option_strings}
     unknown = [key for key in keys or {} if key not in known]
     for key in unknown:
         near = difflib.get_close_matches(key, known, 1)
