@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cluster import probe
 from cluster.doctor import job
+from tests.cluster.drive import until
 from tests.cluster.test_doctor import drained, levels, lines
 
 ROOT = Path(__file__).parents[2]
@@ -127,10 +127,7 @@ def test_a_job_that_does_not_start_is_cancelled_with_the_reason(slurm, tmp_path)
     hold = ["sbatch", "--parsable", "--job-name=hold", "--output=/dev/null", "--gres=gpu:a100:4", "--wrap=sleep 300"]
     held = subprocess.run(hold, env=os.environ | slurm, capture_output=True, text=True, check=True).stdout.strip()
     try:
-        deadline = time.monotonic() + 60
-        while queue(slurm, "hold") != "RUNNING":
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        until(lambda: queue(slurm, "hold") == "RUNNING", seconds=60)
         done = examined(slurm, "--gpu", "a100", "--wait", "8")
         assert "note  no job for a100 started within 8 s (Resources); cancelled, its node is not checked; to do: " in done.stdout
         assert "for a100: pending" in done.stderr, "progress, where it takes more than a few seconds"

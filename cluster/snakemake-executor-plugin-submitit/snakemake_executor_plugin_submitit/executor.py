@@ -85,13 +85,17 @@ class Executor(RemoteExecutor):
         if objections:
             raise WorkflowError("\n".join(objections))
 
+    def _at_work(self, entry: Entry) -> bool:
+        """Whether the entry's driver lives: the signs of life of dead ones were removed as this one started."""
+        return (self.folder / entry.driver / driver.FILE).exists()
+
     def _conflict(self, entry: Entry | None) -> str | None:
         """Why a job that another driver submitted can be neither gone on with nor run anew, in one line."""
         if entry is None or entry.driver == self.driver.name:
             return None
-        its = self.folder / entry.driver
-        if (its / driver.FILE).exists():
-            return f"job {entry.id} of another Snakemake ({driver.describe(its)}) makes this already; wait for it, or end it"
+        if self._at_work(entry):
+            who = driver.describe(self.folder / entry.driver)
+            return f"job {entry.id} of another Snakemake ({who}) makes this already; wait for it, or end it"
         over = f"or remove {self.ledger.file(entry.key)} where it is over"
         if entry.where != self.cluster.name:
             left = f"job {entry.id}, left by a driver that is gone, was sent to {entry.where}, not to {self.cluster.name}"
@@ -107,7 +111,7 @@ class Executor(RemoteExecutor):
         for job in self.dag.jobs if left else ():
             key = ledger.key(job)
             entry = self.ledger.find(key) if key in left else None
-            if entry is None or (self.folder / entry.driver / driver.FILE).exists():
+            if entry is None or self._at_work(entry):
                 continue
             if job in wanted:
                 self.incomplete[key] = self._incomplete(job)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from snakemake_executor_plugin_submitit import queue
 from snakemake_executor_plugin_submitit.request import Request
 
 FORMAT = "%P|%l|%G|%f"
@@ -60,11 +60,7 @@ class Partitions(dict[str, Partition]):
 
 def ask() -> Partitions:
     """The partitions as sinfo tells them; none where it does not answer."""
-    command = ["sinfo", "--noheader", "--all", f"--format={FORMAT}"]
-    try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    except subprocess.TimeoutExpired:
-        return Partitions()
+    asked = queue.ask("sinfo", "--noheader", "--all", f"--format={FORMAT}")
     return parse(asked.stdout.splitlines()) if asked.returncode == 0 else Partitions()
 
 

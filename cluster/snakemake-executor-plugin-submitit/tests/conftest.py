@@ -38,7 +38,7 @@ def tasks():
     """Makes tasks of equal requests."""
 
     def make(count: int, **asked: object) -> list[Task]:
-        request = Request("sweep", 60, 1, **asked)  # type: ignore[arg-type]
+        request = Request("sweep", 60, 1, **asked)
         return [Task(job(output=f"out{n}"), "true", request, (Member(f"key{n}", "same"),)) for n in range(count)]
 
     return make
