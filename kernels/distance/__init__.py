@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.cli import BadInput
+from kernels import dispatch, metrics
 from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, standard_normal
-from kernels.distance import dispatch, reference
+from kernels.distance import reference
 from kernels.distance.tolerance import allowed, deviation, row_norms, spread
 
 OPERATIONS = {"l2": 3, "l1": 2, "dot": 2, "cosine": 2}
@@ -23,7 +24,7 @@ ORACLE = 1 << 26
 class Distance(Problem):
     """All distances between q rows and n rows of d dimensions; `data` "offset" puts them around 10,000 with spread 1."""
 
-    metric: dispatch.Metric = "l2"
+    metric: metrics.Metric = "l2"
     q: int = 1
     n: int = 1
     d: int
@@ -120,8 +121,8 @@ OPERATOR = Operator(
     cost=cost,
     memory=memory,
     awkward=[
-        *(Distance(metric=metric, q=q, n=n, d=d) for metric in dispatch.METRICS for q, n, d in _SHAPES),
-        *(Distance(metric=metric, q=q, n=70, d=37, data="offset") for metric in dispatch.METRICS for q in (2, 11)),
+        *(Distance(metric=metric, q=q, n=n, d=d) for metric in metrics.METRICS for q, n, d in _SHAPES),
+        *(Distance(metric=metric, q=q, n=70, d=37, data="offset") for metric in metrics.METRICS for q in (2, 11)),
     ],
     signatures=[Signature(("X", "Y"), _called), Signature(("x", "y"), _called)],
     peers={"scipy cdist": Peer(_scipy, ("cpu",)), "torch.cdist": Peer(_torch)},
@@ -139,7 +140,7 @@ def distance(x: Any, y: Any, metric: str = "l2", *, block: dict[str, int] | None
 
     Raises BadInput, a ValueError, for another dtype, widths that differ, or arrays in different places.
     """
-    known = dispatch.known_metric(metric)
+    known = metrics.known_metric(metric)
     dispatch.check_pair("x", x, "y", y)
     wide_x, wide_y = dispatch.rows(x), dispatch.rows(y)
     problem = Distance(metric=known, q=wide_x.shape[0], n=wide_y.shape[0], d=wide_x.shape[1])

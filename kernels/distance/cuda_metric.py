@@ -7,7 +7,7 @@ BLOCK_D. Keys are those of `kernels.distance.triton_metric`.
 
 from __future__ import annotations
 
-from kernels.distance.dispatch import NUMBER
+from kernels.metrics import NUMBER
 
 THREADS = 256
 WARP = 32

@@ -8,10 +8,10 @@ import triton.language as tl
 
 from kernels.contract import Arrays, Block
 from kernels.distance import Distance
-from kernels.distance.dispatch import NUMBER
 from kernels.distance.space import FEW
 from kernels.distance.space import TRITON as SPACE
 from kernels.distance.triton_metric import distance_of, stream_keys, tile_keys
+from kernels.metrics import NUMBER
 
 ARRAYS = "torch"
 DEVICES = ("cuda",)

@@ -1,7 +1,7 @@
 """Device functions in Triton that distance and knn share: ranking keys, where the smallest is the nearest.
 
 A key is the squared distance for l2, the distance for l1 and cosine, and the negative product for dot. `METRIC` is a
-compile-time constant (`kernels.distance.dispatch.NUMBER`); `ROW` arguments are 64-bit row numbers, so that row * D never overflows.
+compile-time constant (`kernels.metrics.NUMBER`); `ROW` arguments are 64-bit row numbers, so that row * D never overflows.
 """
 
 from __future__ import annotations

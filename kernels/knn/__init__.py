@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.cli import BadInput
+from kernels import dispatch, metrics
 from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, standard_normal
-from kernels.distance import OPERATIONS, ORACLE, dispatch
+from kernels.distance import OPERATIONS, ORACLE
 from kernels.distance.tolerance import spread
 from kernels.knn import peers, reference
 from kernels.knn.compare import compare
@@ -27,7 +28,7 @@ class Knn(Problem):
     "nan" has NaN in some rows.
     """
 
-    metric: dispatch.Metric = "l2"
+    metric: metrics.Metric = "l2"
     q: int = 1
     n: int
     d: int
@@ -122,8 +123,8 @@ OPERATOR = Operator(
     cost=cost,
     memory=memory,
     awkward=[
-        *(Knn(metric=metric, q=q, n=n, d=d, k=k) for metric in dispatch.METRICS for q, n, d, k in _SHAPES),
-        *(Knn(metric=metric, q=q, n=150, d=19, k=60, data=data) for metric in dispatch.METRICS for q, data in _HARD),
+        *(Knn(metric=metric, q=q, n=n, d=d, k=k) for metric in metrics.METRICS for q, n, d, k in _SHAPES),
+        *(Knn(metric=metric, q=q, n=150, d=19, k=60, data=data) for metric in metrics.METRICS for q, data in _HARD),
     ],
     signatures=[
         Signature(("queries", "collection", "k", "metric"), _native),
@@ -146,7 +147,7 @@ def knn(queries: Any, collection: Any, k: int, metric: str = "l2", *, block: dic
 
     Raises BadInput, a ValueError, for another dtype, widths that differ, k < 1, or arrays in different places.
     """
-    known = dispatch.known_metric(metric)
+    known = metrics.known_metric(metric)
     if not isinstance(k, int | np.integer) or k < 1:
         raise BadInput(f"k: {k!r} is not a whole number of at least 1")
     dispatch.check_pair("queries", queries, "collection", collection)

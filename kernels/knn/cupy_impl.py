@@ -15,6 +15,7 @@ from kernels.distance.cuda_metric import COMMON, STREAM, THREADS, TILE, lanes, m
 from kernels.knn import SCRATCH, Knn
 from kernels.knn.space import CUPY as SPACE
 from kernels.knn.space import FEW
+from kernels.packing.cuda_packing import PACK
 
 ARRAYS = "cupy"
 DEVICES = ("cuda",)
@@ -23,21 +24,10 @@ SEGMENT = 4096
 
 __all__ = ["ARRAYS", "DEVICES", "SPACE", "run", "sources"]
 
-_PACK = r"""
-#define NONE 0x7fffffffffffffffLL
-
-__device__ __forceinline__ int64 pack(float key, int64 row) {
-    int bits = __float_as_int(isnan(key) ? __int_as_float(0x7f800000) : key);
-    return ((int64)(bits ^ ((bits >> 31) & 0x7fffffff)) << 32) | row;
-}
-
-__device__ __forceinline__ int64 smaller(int64 a, int64 b) { return a < b ? a : b; }
-"""
-
 _STREAM = (
     COMMON
     + STREAM
-    + _PACK
+    + PACK
     + r"""
 #define ROWS (THREADS / LANES)
 
@@ -91,7 +81,7 @@ knn_unpack(const int64* sorted, float* distances, int64* ids, int64 first, int64
 _TILE = (
     COMMON
     + TILE
-    + _PACK
+    + PACK
     + r"""
 // The best candidates of one group of BLOCK_N rows for BLOCK_Q queries.
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -7,8 +7,8 @@ import numpy as np
 from kernels.contract import Arrays, Block
 from kernels.distance.numpy_impl import between, spans
 from kernels.knn import Knn
-from kernels.knn.packing import key_of, pack_numpy, unpack_numpy
 from kernels.knn.space import NUMPY as SPACE
+from kernels.packing import key_of, pack_numpy, unpack_numpy
 
 ARRAYS = "numpy"
 DEVICES = ("cpu",)

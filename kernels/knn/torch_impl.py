@@ -7,8 +7,8 @@ import torch
 from kernels.contract import Arrays, Block
 from kernels.distance.torch_impl import between, ieee
 from kernels.knn import Knn
-from kernels.knn.packing import key_of, pack_torch, unpack_torch
 from kernels.knn.space import TORCH as SPACE
+from kernels.packing import key_of, pack_torch, unpack_torch
 
 ARRAYS = "torch"
 DEVICES = ("cpu", "cuda")

@@ -6,7 +6,7 @@
 3. A second kernel computes the candidates of those groups' rows alone, in the same float32 arithmetic, and
 4. `topk` takes the k best of these k x BLOCK_N.
 
-Candidates are packed integers (see `kernels.knn.packing`), so that ties come by the smaller id in both selections. Queries
+Candidates are packed integers (see `kernels.packing`), so that ties come by the smaller id in both selections. Queries
 are taken in chunks that keep the scratch within SCRATCH bytes; no matrix of all distances exists.
 """
 
@@ -17,31 +17,22 @@ import triton
 import triton.language as tl
 
 from kernels.contract import Arrays, Block
-from kernels.distance.dispatch import NUMBER
 from kernels.distance.triton_impl import norms, stream_width
 from kernels.distance.triton_metric import stream_keys, tile_keys
 from kernels.knn import SCRATCH, Knn
-from kernels.knn.packing import NONE, key_of, unpack_torch
 from kernels.knn.space import FEW
 from kernels.knn.space import TRITON as SPACE
+from kernels.metrics import NUMBER
+from kernels.packing import key_of, unpack_torch
+from kernels.packing.triton_packing import NOTHING, pack
 
 ARRAYS = "torch"
 DEVICES = ("cuda",)
 FOLD = 64
 FEW_GROUPS = 4096
 """Groups from which one `topk` takes the best at once; above, its many passes cost more than folding first."""
-NOTHING = tl.constexpr(NONE)
 
 __all__ = ["ARRAYS", "DEVICES", "SPACE", "run"]
-
-
-@triton.jit
-def pack(key, row, valid):
-    """Candidates of keys and rows; NOTHING where not valid."""
-    key = tl.where(key != key, float("inf"), key)
-    bits = key.to(tl.int32, bitcast=True)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return tl.where(valid, (ordered.to(tl.int64) << 32) | row, NOTHING)
 
 
 @triton.jit(do_not_specialize=["first", "N", "width"])
@@ -103,7 +94,7 @@ def _candidates(problem: Knn, queries: torch.Tensor, collection: torch.Tensor, r
     else:
         width = groups if groups <= FEW_GROUPS else triton.cdiv(groups, FOLD) * FOLD
         best = torch.empty((q, width), dtype=torch.int64, device=device)
-        best[:, groups:] = NONE
+        best[:, groups:] = NOTHING.value
         if row_norms is None:
             knn_stream[(groups, q)](queries, collection, best, part.start, n, width, d, **stream, **options)
         else:

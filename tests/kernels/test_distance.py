@@ -26,8 +26,8 @@ from kernels.distance import (
     distance_manhattan,
     reference,
 )
-from kernels.distance.dispatch import METRICS
 from kernels.distance.space import CUPY, TRITON
+from kernels.metrics import METRICS
 from tests.needs import require
 
 ROOT = Path(__file__).parents[2]

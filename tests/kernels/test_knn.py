@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from analysis.cli import BadInput
-from kernels import registry
-from kernels.distance.dispatch import METRICS, Metric
-from kernels.knn import OPERATOR, Knn, knn, our_knn, packing, peers, reference
+from kernels import packing, registry
+from kernels.knn import OPERATOR, Knn, knn, our_knn, peers, reference
 from kernels.knn.space import CUPY, TRITON
+from kernels.metrics import METRICS, Metric
 from tests.needs import require
 
 LIBRARIES = pytest.mark.parametrize("library", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])

@@ -1,29 +1,20 @@
-"""What the public functions of distance and knn share: checking arrays, and finding the backend where the data is."""
+"""What the public functions of the operators share: checking arrays, and finding the backend where the data is."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import importlib.util
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from analysis.cli import BadInput
 from kernels.contract import Arrays, Block, Operator
 
-Metric = Literal["cosine", "l2", "dot", "l1"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-NUMBER = {"l2": 0, "l1": 1, "dot": 2, "cosine": 3}
-"""The metrics as the kernels' compile-time constant METRIC."""
-
-
-def known_metric(metric: str) -> Metric:
-    """`metric`. Raises BadInput unless it is one of METRICS."""
-    for known in METRICS:
-        if metric == known:
-            return known
-    raise BadInput(f"metric: {metric!r} is not one of {', '.join(METRICS)}")
+FLOAT32 = ("float32",)
+FLOATS = ("float32", "float16", "bfloat16")
 
 
 def library(name: str, array: Any) -> str:
@@ -34,18 +25,35 @@ def library(name: str, array: Any) -> str:
     return found
 
 
-def check_pair(x_name: str, x: Any, y_name: str, y: Any) -> None:
-    """Raise BadInput unless x and y are float32, of one or two dimensions, of one width, and in the same place."""
-    for name, array in ((x_name, x), (y_name, y)):
-        library(name, array)
-        if str(array.dtype).removeprefix("torch.") != "float32":
-            raise BadInput(f"{name}: dtype {str(array.dtype).removeprefix('torch.')}, shape {_shape(array)}; convert it to float32")
-        if array.ndim not in (1, 2) or array.shape[-1] == 0:
-            raise BadInput(f"{name}: shape {_shape(array)}; give a vector [D] or rows [N, D] with D of at least 1")
-    if x.shape[-1] != y.shape[-1]:
-        raise BadInput(f"{x_name}: shape {_shape(x)} does not go with {y_name} of shape {_shape(y)}; both need the same D")
+def dtype_of(array: Any) -> str:
+    """The dtype's name, such as "float32", for an array of any of the libraries."""
+    return str(array.dtype).removeprefix("torch.")
+
+
+def check_dtype(name: str, array: Any, dtypes: Sequence[str] = FLOAT32) -> None:
+    """Raise BadInput unless `array` is one, of one of `dtypes`."""
+    library(name, array)
+    if dtype_of(array) not in dtypes:
+        raise BadInput(f"{name}: dtype {dtype_of(array)}, shape {list(array.shape)}; convert it to {' or '.join(dtypes)}")
+
+
+def check_together(x_name: str, x: Any, y_name: str, y: Any) -> None:
+    """Raise BadInput unless x and y are of one dtype and in the same place."""
+    if dtype_of(x) != dtype_of(y):
+        raise BadInput(f"{x_name} is of dtype {dtype_of(x)} and {y_name} of {dtype_of(y)}; convert one of them")
     if _place(x_name, x) != _place(y_name, y):
         raise BadInput(f"{x_name} is on {_place(x_name, x)} and {y_name} on {_place(y_name, y)}; move one of them")
+
+
+def check_pair(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str] = FLOAT32) -> None:
+    """Raise BadInput unless x and y are vectors or rows of one of `dtypes`, of one width, and in the same place."""
+    for name, array in ((x_name, x), (y_name, y)):
+        check_dtype(name, array, dtypes)
+        if array.ndim not in (1, 2) or array.shape[-1] == 0:
+            raise BadInput(f"{name}: shape {list(array.shape)}; give a vector [D] or rows [N, D] with D of at least 1")
+    if x.shape[-1] != y.shape[-1]:
+        raise BadInput(f"{x_name}: shape {list(x.shape)} does not go with {y_name} of shape {list(y.shape)}; both need the same D")
+    check_together(x_name, x, y_name, y)
 
 
 def rows(array: Any) -> Any:
@@ -72,10 +80,6 @@ def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | Non
     elif set(block) != set(module.SPACE.axes):
         raise BadInput(f"block: axes {', '.join(block) or '(none)'}; the {name} backend has {', '.join(module.SPACE.axes)}")
     return module.run(problem, inputs, block)
-
-
-def _shape(array: Any) -> list[int]:
-    return list(array.shape)
 
 
 def _place(name: str, array: Any) -> str:
