@@ -19,15 +19,26 @@ FLOATS = ("float32", "float16", "bfloat16")
 
 def library(name: str, array: Any) -> str:
     """The library that `array` is of: "numpy", "torch" or "cupy". Raises BadInput for anything else."""
-    found = "numpy" if isinstance(array, np.ndarray) else type(array).__module__.partition(".")[0]
-    if found not in ("numpy", "torch", "cupy"):
+    found = _library(type(array))
+    if found is None:
         raise BadInput(f"{name}: {type(array).__name__} is not an array; give a NumPy, torch or CuPy array")
     return found
 
 
+@functools.cache
+def _library(kind: type) -> str | None:
+    found = "numpy" if issubclass(kind, np.ndarray) else kind.__module__.partition(".")[0]
+    return found if found in ("numpy", "torch", "cupy") else None
+
+
 def dtype_of(array: Any) -> str:
     """The dtype's name, such as "float32", for an array of any of the libraries."""
-    return str(array.dtype).removeprefix("torch.")
+    return _dtype_name(array.dtype)
+
+
+@functools.cache
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_dtype(name: str, array: Any, dtypes: Sequence[str] = FLOAT32) -> None:
@@ -41,18 +52,27 @@ def check_together(x_name: str, x: Any, y_name: str, y: Any) -> None:
     """Raise BadInput unless x and y are of one dtype and in the same place."""
     if dtype_of(x) != dtype_of(y):
         raise BadInput(f"{x_name} is of dtype {dtype_of(x)} and {y_name} of {dtype_of(y)}; convert one of them")
-    if _place(x_name, x) != _place(y_name, y):
-        raise BadInput(f"{x_name} is on {_place(x_name, x)} and {y_name} on {_place(y_name, y)}; move one of them")
+    places = _place(x_name, x), _place(y_name, y)
+    if places[0] != places[1]:
+        x_place, y_place = (" ".join(str(word) for word in place if word is not None) for place in places)
+        raise BadInput(f"{x_name} is on {x_place} and {y_name} on {y_place}; move one of them")
 
 
-def check_pair(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str] = FLOAT32) -> None:
-    """Raise BadInput unless x and y are vectors or rows of one of `dtypes`, of one width, and in the same place."""
+def check_widths(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str] = FLOAT32) -> None:
+    """Raise BadInput unless x and y are vectors or rows of one width and of one of `dtypes`, the same."""
     for name, array in ((x_name, x), (y_name, y)):
         check_dtype(name, array, dtypes)
         if array.ndim not in (1, 2) or array.shape[-1] == 0:
             raise BadInput(f"{name}: shape {list(array.shape)}; give a vector [D] or rows [N, D] with D of at least 1")
     if x.shape[-1] != y.shape[-1]:
         raise BadInput(f"{x_name}: shape {list(x.shape)} does not go with {y_name} of shape {list(y.shape)}; both need the same D")
+    if dtype_of(x) != dtype_of(y):
+        raise BadInput(f"{x_name} is of dtype {dtype_of(x)} and {y_name} of {dtype_of(y)}; convert one of them")
+
+
+def check_pair(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str] = FLOAT32) -> None:
+    """The same, and that both are in the same place."""
+    check_widths(x_name, x, y_name, y, dtypes)
     check_together(x_name, x, y_name, y)
 
 
@@ -64,41 +84,66 @@ def rows(array: Any) -> Any:
     return importlib.import_module(type(array).__module__.partition(".")[0]).ascontiguousarray(array)
 
 
-def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | None) -> Arrays:
+def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | None, moving: str | None = None) -> Arrays:
     """The operator's outputs from the backend that suits the place of the inputs.
 
     NumPy arrays go to the numpy backend, CuPy arrays to cupy, torch tensors to triton on an NVIDIA GPU of compute
     capability 8.0 or newer and to torch otherwise. `block` None takes the tuned block of this GPU, or the default.
+    `moving` names the input that changes from call to call while the others stay: in Triton, repeated calls are then
+    replayed as a graph (see `kernels.graphs`).
     """
     array = next(iter(inputs.values()))
     name = _backend(array)
-    module = importlib.import_module(f"kernels.{operator.name}.{name}_impl")
+    module = _module(operator.name, name)
     if block is None:
-        from kernels import tuned
-
-        block = tuned.lookup(operator.name, name, problem, _device_name(array), module.SPACE)
+        block = _tuned(operator.name, name, problem, _device_name(array))
     elif set(block) != set(module.SPACE.axes):
         raise BadInput(f"block: axes {', '.join(block) or '(none)'}; the {name} backend has {', '.join(module.SPACE.axes)}")
-    return module.run(problem, inputs, block)
+    if moving is None or name != "triton":
+        return module.run(problem, inputs, block)
+    fixed = {key: value for key, value in inputs.items() if key != moving}
+    key = problem, tuple(block.items()), tuple(value.data_ptr() for value in fixed.values()), array.device
+    return _graphs(operator.name).call(key, lambda copied: module.run(problem, fixed | copied, block), {moving: inputs[moving]})
 
 
-def _place(name: str, array: Any) -> str:
+@functools.cache
+def _module(operator: str, backend: str) -> Any:
+    return importlib.import_module(f"kernels.{operator}.{backend}_impl")
+
+
+@functools.cache
+def _graphs(operator: str) -> Any:
+    from kernels.graphs import Graphs
+
+    return Graphs()
+
+
+@functools.lru_cache(maxsize=4096)
+def _tuned(operator: str, backend: str, problem: Any, device: str) -> Block:
+    from kernels import tuned
+
+    return tuned.lookup(operator, backend, problem, device, _module(operator, backend).SPACE)
+
+
+def _place(name: str, array: Any) -> tuple[str, Any]:
+    """The library and, but for NumPy, the device."""
     kind = library(name, array)
-    return f"{kind} {array.device}" if kind != "numpy" else "numpy"
+    return kind, None if kind == "numpy" else array.device
 
 
 def _backend(array: Any) -> str:
     kind = library("input", array)
     if kind != "torch" or array.device.type != "cuda":
         return kind
-    return "triton" if _capability(array.device)[0] >= 8 and importlib.util.find_spec("triton") else "torch"
+    return _on_gpu(array.device)
 
 
 @functools.cache
-def _capability(device: Any) -> tuple[int, int]:
+def _on_gpu(device: Any) -> str:
+    """The backend for torch tensors on a GPU."""
     import torch
 
-    return torch.cuda.get_device_capability(device)
+    return "triton" if torch.cuda.get_device_capability(device)[0] >= 8 and importlib.util.find_spec("triton") else "torch"
 
 
 @functools.cache

@@ -15,7 +15,9 @@ from kernels.distance.tolerance import spread
 from kernels.knn import peers, reference
 from kernels.knn.compare import compare
 
-Data = Literal["normal", "offset", "duplicates", "nan"]
+Data = Literal["normal", "offset", "duplicates", "constant", "nan"]
+FEW = 256
+"""Queries up to which launching takes longer than computing, so that repeated calls are replayed."""
 SCRATCH = 1 << 30
 """Bytes of scratch on the device that the GPU backends stay within, whatever the number of queries."""
 
@@ -25,7 +27,7 @@ class Knn(Problem):
     """The k nearest of n rows to each of q queries in d dimensions.
 
     `data`: "normal" is N(0, 1); "offset" lies around 10,000 with spread 1; "duplicates" repeats a quarter of the rows;
-    "nan" has NaN in some rows.
+    "constant" has one row only, many times; "nan" has NaN in some rows.
     """
 
     metric: metrics.Metric = "l2"
@@ -55,6 +57,8 @@ def inputs(problem: Knn, rng: np.random.Generator) -> Arrays:
         arrays = {name: array + np.float32(1e4) for name, array in arrays.items()}
     elif problem.data == "duplicates" and problem.n:
         arrays["collection"] = collection[rng.integers(0, 1 + problem.n // 4, problem.n)]
+    elif problem.data == "constant" and problem.n:
+        arrays["collection"] = np.repeat(collection[:1], problem.n, axis=0)
     elif problem.data == "nan":
         collection[::3, 0] = np.nan
     return arrays
@@ -111,6 +115,11 @@ _SHAPES = (
     (1, 1, 1, 1), (1, 1, 7, 3), (2, 5, 1, 9), (1, 300, 2, 10), (3, 131, 37, 131), (5, 64, 16, 1),
     (17, 200, 31, 7), (33, 129, 5, 40), (1, 520, 130, 5), (9, 0, 4, 2),
 )  # fmt: skip
+_LARGE: tuple[tuple[int, int, int, int, Data], ...] = (
+    (260, 140, 16, 2, "normal"), (257, 30, 260, 1, "normal"), (2, 2500, 3, 1, "constant"), (3, 2500, 17, 1, "constant"),
+    (1, 2500, 5, 3, "constant"),
+)  # fmt: skip
+_LARGE_METRICS: tuple[metrics.Metric, ...] = ("l2", "cosine")
 _HARD: tuple[tuple[int, Data], ...] = ((2, "offset"), (9, "offset"), (2, "duplicates"), (9, "duplicates"), (2, "nan"), (9, "nan"))
 OPERATOR = Operator(
     name="knn",
@@ -125,6 +134,7 @@ OPERATOR = Operator(
     awkward=[
         *(Knn(metric=metric, q=q, n=n, d=d, k=k) for metric in metrics.METRICS for q, n, d, k in _SHAPES),
         *(Knn(metric=metric, q=q, n=150, d=19, k=60, data=data) for metric in metrics.METRICS for q, data in _HARD),
+        *(Knn(metric=metric, q=q, n=n, d=d, k=k, data=data) for metric in _LARGE_METRICS for q, n, d, k, data in _LARGE),
     ],
     signatures=[
         Signature(("queries", "collection", "k", "metric"), _native),
@@ -148,16 +158,48 @@ def knn(queries: Any, collection: Any, k: int, metric: str = "l2", *, block: dic
     Raises BadInput, a ValueError, for another dtype, widths that differ, k < 1, or arrays in different places.
     """
     known = metrics.known_metric(metric)
-    if not isinstance(k, int | np.integer) or k < 1:
-        raise BadInput(f"k: {k!r} is not a whole number of at least 1")
+    _check_k(k)
     dispatch.check_pair("queries", queries, "collection", collection)
     if collection.ndim != 2:
         raise BadInput(f"collection: shape {list(collection.shape)}; give rows [N, D]")
     wide, rows = dispatch.rows(queries), dispatch.rows(collection)
     problem = Knn(metric=known, q=wide.shape[0], n=rows.shape[0], d=rows.shape[1], k=int(k))
-    found = dispatch.compute(OPERATOR, problem, {"queries": wide, "collection": rows}, block)
+    moving = "queries" if 1 < problem.q <= FEW else None  # for one there is a single launch, for many the launches do not count
+    found = dispatch.compute(OPERATOR, problem, {"queries": wide, "collection": rows}, block, moving)
     shape = (*queries.shape[:-1], int(k))
     return found["distances"].reshape(shape), found["ids"].reshape(shape)
+
+
+def knn_streamed(queries: Any, collection: np.ndarray, k: int, metric: str = "l2", *, memory: int = 4 << 30) -> tuple[Any, Any]:
+    """`knn` in a collection that need not fit the GPU: (distances, ids) [Q, k], torch tensors where the queries lie.
+
+    `queries` [Q, D] is a torch tensor on the GPU that shall search; `collection` [N, D] a NumPy array in host memory or a memory-mapped
+    file, of the same dtype, which passes through pinned buffers a chunk at a time. `memory` bounds what the collection's chunks and
+    the search take of the GPU's memory, in bytes (default 4 GiB); queries and results come on top, and pinned buffers on the host.
+
+    Raises BadInput as `knn` does, and for less memory than a MiB.
+    """
+    known = metrics.known_metric(metric)
+    _check_k(k)
+    if not isinstance(collection, np.ndarray) or collection.ndim != 2:
+        raise BadInput(f"collection: {_kind(collection)}; give a NumPy array or a memory-mapped file of rows [N, D]")
+    if dispatch.library("queries", queries) != "torch" or queries.ndim != 2:
+        raise BadInput(f"queries: {_kind(queries)}; give a torch tensor of rows [Q, D] on the GPU that shall search")
+    dispatch.check_widths("queries", queries, "collection", collection)
+    if memory < 1 << 20:
+        raise BadInput(f"memory: {memory} bytes; give a MiB at least, enough for a few rows and the search")
+    from kernels.knn import streamed
+
+    return streamed.search(dispatch.rows(queries), collection, int(k), known, memory)
+
+
+def _kind(array: Any) -> str:
+    return f"{type(array).__name__} of shape {list(getattr(array, 'shape', ()))}"
+
+
+def _check_k(k: Any) -> None:
+    if not isinstance(k, int | np.integer) or k < 1:
+        raise BadInput(f"k: {k!r} is not a whole number of at least 1")
 
 
 def our_knn(N: int, D: int, A: Any, X: Any, K: int) -> Any:

@@ -1,119 +1,139 @@
-"""Triton: the nearest distance of each group of rows, the k best groups, and their rows again.
+"""Triton: filter and refine. What the filter is, and why nothing is lost by it, stands in `kernels.filter`.
 
-1. For each query and each group of BLOCK_N rows of the collection one kernel writes the best candidate: [Q, groups].
-2. `topk` takes the k best groups of each query. They hold its k nearest rows: a row outside them has k better ones inside.
-   Where groups are many they are selected the same way: by the best of each FOLD groups first.
-3. A second kernel computes the candidates of those groups' rows alone, in the same float32 arithmetic, and
-4. `topk` takes the k best of these k x BLOCK_N.
+1. The collection is prepared (centred, scaled, rounded to half precision), and a kernel writes the least key of each group of rows for
+   each query: on tensor cores, or in float32 for l1 and where D is small.
+2. For each query, the groups that may hold one of its k nearest rows are chosen by certified bounds. A query with too many of them
+   is left to exact arithmetic (`kernels.knn.exact_groups`), which decides among the groups by candidates that cannot tie.
+3. The rows of the chosen groups are scored in float32 by direct differences, and the k best candidates are the answer.
 
-Candidates are packed integers (see `kernels.packing`), so that ties come by the smaller id in both selections. Queries
-are taken in chunks that keep the scratch within SCRATCH bytes; no matrix of all distances exists.
+Candidates are packed integers (see `kernels.packing`), so that ties come by the smaller id. Queries are taken in chunks that keep the
+scratch within SCRATCH bytes beside the prepared collection, which takes half the bytes of a float32 one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import triton
-import triton.language as tl
 
 from kernels.contract import Arrays, Block
 from kernels.distance.triton_impl import norms, stream_width
-from kernels.distance.triton_metric import stream_keys, tile_keys
-from kernels.knn import SCRATCH, Knn
-from kernels.knn.space import FEW
+from kernels.filter.filtering import Filter
+from kernels.filter.groups import Grouping
+from kernels.filter.select import select_kernel
+from kernels.knn import SCRATCH, Knn, triton_single
+from kernels.knn.answer import AT_ONCE, MOST, TAIL, answer_kernel, nearest_kernel
+from kernels.knn.exact_groups import PROGRAMS, exact_minima, exact_select
+from kernels.knn.refine import refine_kernel
 from kernels.knn.space import TRITON as SPACE
 from kernels.metrics import NUMBER
-from kernels.packing import key_of, unpack_torch
-from kernels.packing.triton_packing import NOTHING, pack
+from kernels.packing import key_of
+from kernels.topk import MOST as LONGEST
+from kernels.topk.triton_select import smallest
 
 ARRAYS = "torch"
 DEVICES = ("cuda",)
-FOLD = 64
-FEW_GROUPS = 4096
-"""Groups from which one `topk` takes the best at once; above, its many passes cost more than folding first."""
+SHORT = 512
+"""Columns up to which one program scores all rows of a query's groups."""
+REFINERS = 4096
+"""Programs that refine; few queries have several each."""
 
 __all__ = ["ARRAYS", "DEVICES", "SPACE", "run"]
-
-
-@triton.jit(do_not_specialize=["first", "N", "width"])
-def knn_stream(X, Y, Best, first, N, width, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
-    """The best candidate of one group (first grid axis) for one query (second); rows of Best are `width` long."""
-    query = tl.program_id(1).to(tl.int64)
-    rows = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    key = stream_keys(X, Y, first + query, rows, rows < N, D, METRIC, BLOCK_N, BLOCK_D)
-    tl.store(Best + query * width + tl.program_id(0), tl.min(pack(key, rows, rows < N), axis=0))
-
-
-@triton.jit(do_not_specialize=["first", "Q", "N", "width"])
-def knn_tile(X, Y, XNorms, YNorms, Best, first, Q, N, width, D, METRIC: tl.constexpr, BLOCK_Q: tl.constexpr,
-             BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """The best candidates of one group for BLOCK_Q queries; programs of the same group are neighbours."""
-    tiles = tl.cdiv(Q, BLOCK_Q)
-    queries = (tl.program_id(0) % tiles).to(tl.int64) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    group = tl.program_id(0) // tiles
-    rows = group.to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    some, valid = queries < Q, rows < N
-    key = tile_keys(X, Y, XNorms, YNorms, first + queries, rows, some, valid, D, METRIC, BLOCK_Q, BLOCK_N, BLOCK_D)
-    best = tl.min(pack(key, rows[None, :], valid[None, :]), axis=1)
-    tl.store(Best + queries * width + group, best, mask=some)
-
-
-@triton.jit(do_not_specialize=["first", "N", "groups"])
-def knn_rescore(X, Y, Chosen, Candidates, first, N, groups, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
-    """All candidates of one of the `groups` groups chosen for a query; programs of the same query are neighbours."""
-    place = tl.program_id(0).to(tl.int64)
-    rows = tl.load(Chosen + place) * BLOCK_N + tl.arange(0, BLOCK_N)
-    key = stream_keys(X, Y, first + place // groups, rows, rows < N, D, METRIC, BLOCK_N, BLOCK_D)
-    tl.store(Candidates + place * BLOCK_N + tl.arange(0, BLOCK_N), pack(key, rows, rows < N))
 
 
 def run(problem: Knn, inputs: Arrays, block: Block) -> Arrays:
     """Distances and ids [q, k]."""
     queries, collection = inputs["queries"], inputs["collection"]
-    groups = triton.cdiv(len(collection), block["BLOCK_N"])
-    keys = torch.empty((len(queries), problem.k), device=queries.device)
-    ids = torch.empty((len(queries), problem.k), dtype=torch.int64, device=queries.device)
-    step = max(1, SCRATCH // (16 * (groups + min(problem.k, groups) * block["BLOCK_N"]) + 1))
-    row_norms = (norms(problem.metric, queries), norms(problem.metric, collection)) if len(queries) >= FEW else None
-    for first in range(0, len(queries), step):
-        part = slice(first, min(first + step, len(queries)))
-        candidates = _candidates(problem, queries, collection, row_norms, part, groups, block)
-        best = candidates.topk(min(problem.k, candidates.shape[1]), dim=1, largest=False).values
-        keys[part], ids[part] = unpack_torch(best, problem.k)
-    return {"distances": keys.sqrt() if problem.metric == "l2" else key_of(problem.metric, keys), "ids": ids}
+    q, n = len(queries), len(collection)
+    if q == 1 and n and problem.k <= MOST:
+        return triton_single.nearest(problem.metric, queries, collection, problem.k, block)
+    distances = torch.empty((q, problem.k), device=queries.device)
+    ids = torch.empty((q, problem.k), dtype=torch.int64, device=queries.device)
+    if not n or not q:
+        return {"distances": key_of(problem.metric, distances.fill_(float("inf"))), "ids": ids.fill_(-1)}
+    by = Filter(problem.metric, collection, q, block)
+    capacity = min(triton.cdiv(2 * problem.k + 32, 16) * 16, max(by.groups, problem.k))
+    step = max(1, SCRATCH // (4 * by.groups + 16 * capacity * by.grouping.size))
+    answer = answer_few if problem.k <= MOST and by.rows.shape[1] <= SHORT else answer_many
+    for first in range(0, q, step):
+        part = slice(first, min(first + step, q))
+        chosen = choose(by, queries[part], collection, problem.k, capacity)
+        answer(by, queries[part], collection, chosen, distances[part], ids[part])
+    return {"distances": distances, "ids": ids}
 
 
-def _candidates(problem: Knn, queries: torch.Tensor, collection: torch.Tensor, row_norms: tuple[torch.Tensor, torch.Tensor] | None,
-                part: slice, groups: int, block: Block) -> torch.Tensor:  # fmt: skip
-    """Candidates of all rows of the k best groups for the queries `part`; of all groups where there are no more than k."""
-    q, (n, d), device = part.stop - part.start, collection.shape, queries.device
-    options = {"METRIC": NUMBER[problem.metric], "num_warps": block["num_warps"], "num_stages": block["num_stages"]}
-    stream = {"BLOCK_N": block["BLOCK_N"], "BLOCK_D": stream_width(d, block["BLOCK_D"])}
-    if groups <= problem.k:
-        chosen = torch.arange(groups, device=device).expand(q, groups).contiguous()
-    else:
-        width = groups if groups <= FEW_GROUPS else triton.cdiv(groups, FOLD) * FOLD
-        best = torch.empty((q, width), dtype=torch.int64, device=device)
-        best[:, groups:] = NOTHING.value
-        if row_norms is None:
-            knn_stream[(groups, q)](queries, collection, best, part.start, n, width, d, **stream, **options)
-        else:
-            tile = {axis: block[axis] for axis in ("BLOCK_Q", "BLOCK_N", "BLOCK_D")}
-            tiles = triton.cdiv(q, block["BLOCK_Q"]) * groups
-            knn_tile[(tiles,)](queries, collection, *row_norms, best, part.start, q, n, width, d, **tile, **options)
-        chosen = _smallest(best, problem.k)
-    candidates = torch.empty((q, chosen.shape[1] * block["BLOCK_N"]), dtype=torch.int64, device=device)
-    if chosen.numel():
-        arguments = (queries, collection, chosen, candidates, part.start, n, chosen.shape[1], d)
-        knn_rescore[(chosen.numel(),)](*arguments, **stream, **options)
-    return candidates
+def answer_few(
+    by: Filter, queries: torch.Tensor, collection: torch.Tensor, chosen: Chosen, distances: torch.Tensor, ids: torch.Tensor
+) -> None:
+    """Write distances and ids [q, k], k at most MOST, of short rows: a program a query."""
+    (q, k), (n, d), size = ids.shape, collection.shape, by.grouping.size
+    at_once = max(1, AT_ONCE // size)
+    nearest_kernel[(q,)](
+        queries, collection, chosen.groups, chosen.counts, distances, ids, n, k, chosen.groups.shape[1], d, METRIC=NUMBER[by.metric],
+        K=MOST, GROUPS=at_once, **sizes(by.grouping), BLOCK_D=stream_width(d, TAIL // (at_once * size)), num_warps=8,
+    )  # fmt: skip
 
 
-def _smallest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """Columns of the k smallest of each row, in any order. Rows longer than FEW_GROUPS are a multiple of FOLD long."""
-    q, width = values.shape
-    if width <= max(FEW_GROUPS, k * FOLD):
-        return values.topk(k, dim=1, largest=False, sorted=False).indices
-    folds = values.view(q, -1, FOLD).amin(dim=2).topk(k, dim=1, largest=False, sorted=False).indices
-    members = (folds[:, :, None] * FOLD + torch.arange(FOLD, device=values.device)).view(q, -1)
-    return members.gather(1, values.gather(1, members).topk(k, dim=1, largest=False, sorted=False).indices)
+def answer_many(
+    by: Filter, queries: torch.Tensor, collection: torch.Tensor, chosen: Chosen, distances: torch.Tensor, ids: torch.Tensor
+) -> None:
+    """Write distances and ids [q, k]: all candidates, then the best of them."""
+    (q, k), (n, d), capacity = ids.shape, collection.shape, chosen.groups.shape[1]
+    candidates = torch.empty((q, capacity * by.grouping.size), dtype=torch.int64, device=queries.device)
+    splits = max(1, min(capacity, REFINERS // q))
+    refine_kernel[(q * splits,)](
+        queries, collection, chosen.groups, chosen.counts, candidates, n, capacity, splits, d,
+        METRIC=NUMBER[by.metric], **sizes(by.grouping), BLOCK_D=stream_width(d, 128),
+    )  # fmt: skip
+    best = smallest(candidates, k) if k <= LONGEST else candidates.topk(k, dim=1, largest=False).values
+    answer_kernel[(triton.cdiv(best.numel(), 1024),)](best, distances, ids, best.numel(), METRIC=NUMBER[by.metric], BLOCK=1024)
+
+
+def sizes(grouping: Grouping) -> dict[str, int]:
+    """A grouping as the kernels' constants."""
+    return {"SIZE": grouping.size, "ACROSS": grouping.across, "TOGETHER": grouping.together}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Groups [q, capacity] of each query, the first `counts` [q] of them meant; `left` of `left_count` queries are yet to be decided."""
+
+    groups: torch.Tensor
+    counts: torch.Tensor
+    left: torch.Tensor
+    left_count: torch.Tensor
+
+
+def choose(by: Filter, queries: torch.Tensor, collection: torch.Tensor, k: int, capacity: int) -> Chosen:
+    """The groups in which each query's k nearest rows are."""
+    q, d, device = len(queries), collection.shape[1], queries.device
+    bounds = by.bounds(queries)
+    if bounds.least.shape[1] < 4 * k:
+        bounds = bounds.fine()
+    counts, span_counts, left = torch.empty((3, q), dtype=torch.int32, device=device)
+    groups, spans = torch.empty((2, q, capacity), dtype=torch.int32, device=device)
+    chosen = Chosen(groups, counts, left, torch.zeros(1, dtype=torch.int32, device=device))
+    select_kernel[(q,)](
+        bounds.minima, bounds.least, bounds.query_norms, bounds.query_errors, bounds.norms, bounds.errors, spans, span_counts,
+        groups, counts, left, chosen.left_count, by.groups, bounds.least.shape[1], k, capacity, d,
+        METRIC=NUMBER[by.metric], BUCKETS=max(1024, triton.next_power_of_2(4 * k)), SHARING=bounds.sharing,
+        ABREAST=bounds.abreast, LENGTH=bounds.length,
+    )  # fmt: skip
+    if capacity < by.groups:  # otherwise no query can have more groups than fit
+        choose_exactly(by, queries, collection, k, capacity, chosen)
+    return chosen
+
+
+def choose_exactly(by: Filter, queries: torch.Tensor, collection: torch.Tensor, k: int, capacity: int, chosen: Chosen) -> None:
+    """Choose for the queries that are left."""
+    (n, d), groups, left = collection.shape, by.groups, (chosen.left, chosen.left_count)
+    room = max(1, min(len(queries), SCRATCH // (8 * groups)))
+    best = torch.empty((room, groups), dtype=torch.int64, device=queries.device)
+    row_norms = norms(by.metric, queries), norms(by.metric, collection)
+    for start in range(0, len(queries), room):
+        exact_minima[(PROGRAMS,)](
+            queries, collection, *row_norms, best, *left, start, room, n, groups, d,
+            METRIC=NUMBER[by.metric], **sizes(by.grouping), BLOCK_Q=32, BLOCK_D=32,
+        )  # fmt: skip
+        exact_select[(room,)](best, *left, chosen.groups, chosen.counts, start, groups, k, capacity, BLOCK=1024)

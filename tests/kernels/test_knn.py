@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from analysis.cli import BadInput
 from kernels import packing, registry
-from kernels.knn import OPERATOR, Knn, knn, our_knn, peers, reference
+from kernels.knn import OPERATOR, Knn, knn, knn_streamed, our_knn, peers, reference
 from kernels.knn.space import CUPY, TRITON
 from kernels.metrics import METRICS, Metric
 from tests.needs import require
@@ -253,3 +253,38 @@ def test_gpu_backends_on_awkward_problems(name: str) -> None:
     from tests.kernels.gpu import check_awkward
 
     check_awkward("knn", name)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("mapped", [False, True], ids=["array", "memory-mapped"])
+def test_streamed_neighbours_are_those_of_the_whole(metric: str, mapped: bool, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.knn.streamed.SHARE", 1 << 12)  # chunks of few rows, and not all of one size
+    queries, collection = torch.from_numpy(normal(5, 16)), normal(1001, 16, seed=1)
+    expected = knn(queries, torch.from_numpy(collection), 20, metric)
+    if mapped:
+        np.save(tmp_path / "rows.npy", collection)
+        collection = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    distances, ids = knn_streamed(queries, collection, 20, metric, memory=1 << 20)
+    np.testing.assert_array_equal(ids, expected[1])
+    np.testing.assert_allclose(distances, expected[0], rtol=1e-6, atol=1e-6)
+
+
+def test_streamed_neighbours_are_padded_and_of_an_empty_collection_too() -> None:
+    for count in (0, 3):
+        distances, ids = knn_streamed(torch.from_numpy(normal(2, 4)), normal(count, 4, seed=1), 5)
+        assert (ids[:, count:] == -1).all() and torch.isinf(distances[:, count:]).all() and (ids[:, :count] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.zeros(2, 3), torch.zeros(4, 3), 1), r"collection: Tensor of shape \[4, 3\]; give a NumPy array"),
+        ((normal(2, 3), normal(4, 3), 1), r"queries: ndarray of shape \[2, 3\]; give a torch tensor"),
+        ((torch.zeros(2, 3), normal(4, 5), 1), r"queries: shape \[2, 3\] does not go with collection of shape \[4, 5\]"),
+        ((torch.zeros(2, 3), normal(4, 3), 0), "k: 0 is not"),
+        ((torch.zeros(2, 3), normal(4, 3), 1, "l2", 5), "memory: 5 bytes"),
+    ],
+)
+def test_what_a_stream_refuses(arguments, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        knn_streamed(*arguments[:4], memory=(arguments[4:] or (1 << 30,))[0])

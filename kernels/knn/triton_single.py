@@ -1,0 +1,133 @@
+"""One query in one launch: rows are streamed once, and the program that ends last picks the nearest.
+
+Each program takes a span of rows, in tiles of BLOCK_N, and leaves the best candidate of each group, the rows of a block that lie BLOCK_N
+apart, and of the span. The last one to end takes the k best spans, of their groups the k best, and scores the rows of those again: what is
+nearest lies in what is best. A second launch would cost a small collection more time than its distances.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.contract import Arrays, Block
+from kernels.distance.triton_metric import DOT, L1, L2, cosine_key, stream_keys
+from kernels.knn.answer import MOST, TAIL, pick, unpacked
+from kernels.metrics import NUMBER
+from kernels.packing.triton_packing import NOTHING, pack
+
+SPANS = 1024
+"""Spans at most: as many as the last program compares at once."""
+SMALL = 1 << 20
+"""Elements of a collection up to which its tiles are small as well, so that there are enough programs."""
+GROUPS = 128
+"""Groups of a span at most."""
+TILES = tl.constexpr(32)
+"""Rows of each group that the last program scores at a time."""
+
+
+@triton.jit
+def rows_of_groups(X, Y, near, tiles, N, k, D, METRIC: tl.constexpr, K: tl.constexpr, AT_ONCE: tl.constexpr, BLOCK_D: tl.constexpr,
+                   BLOCK_N: tl.constexpr):  # fmt: skip
+    """The k best candidates [K] among all rows of the groups that hold the candidates `near`, AT_ONCE rows of each at a time."""
+    picked = tl.full([K], NOTHING, tl.int64)
+    row = near & 0xFFFFFFFF
+    start = row // (tiles * BLOCK_N) * (tiles * BLOCK_N) + row % BLOCK_N
+    for first in range(0, tiles, AT_ONCE):
+        tile = first + tl.arange(0, AT_ONCE)
+        rows = start[:, None] + (tile * BLOCK_N)[None, :]
+        valid = tl.reshape((near != NOTHING)[:, None] & (tile < tiles)[None, :] & (rows < N), [K * AT_ONCE])
+        rows = tl.reshape(rows, [K * AT_ONCE])
+        key = stream_keys(X, Y, 0, rows, valid, D, METRIC, K * AT_ONCE, BLOCK_D)
+        best = pick(pack(key, rows, valid), k, K)
+        picked = pick(tl.reshape(tl.join(picked, best), [2 * K]), k, K)
+    return picked
+
+
+@triton.jit
+def whole_keys(Y, query, query_squares, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Keys of one query, [BLOCK_D] and its squares' sum, and rows of no more columns."""
+    columns = tl.arange(0, BLOCK_D)
+    row = tl.load(Y + rows[:, None] * D + columns[None, :], mask=valid[:, None] & (columns < D)[None, :], other=0.0).to(tl.float32)
+    if METRIC == L2:
+        difference = row - query[None, :]
+        return tl.sum(difference * difference, axis=1)
+    if METRIC == L1:
+        return tl.sum(tl.abs(row - query[None, :]), axis=1)
+    product = tl.sum(row * query[None, :], axis=1)
+    if METRIC == DOT:
+        return 0.0 - product
+    return cosine_key(product, tl.sqrt_rn(tl.sum(row * row, axis=1)) * tl.sqrt_rn(query_squares))
+
+
+@triton.jit(do_not_specialize=["N", "k", "spans", "blocks", "tiles"])
+def knn_single(X, Y, Groups, Spans, Ended, Distances, Ids, N, k, spans, blocks, tiles, D, METRIC: tl.constexpr, K: tl.constexpr,
+               WHOLE: tl.constexpr, STAGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TAIL_D: tl.constexpr,
+               SPANS: tl.constexpr, GROUPS: tl.constexpr):  # fmt: skip
+    """One query X [D]: `spans` programs of `blocks` blocks of `tiles` tiles. Ended must be zero, and is zero again afterwards.
+
+    WHOLE says that a row has no more than BLOCK_D columns; then the next tiles are on their way while one is scored.
+    """
+    span = tl.program_id(0).to(tl.int64)
+    each = tl.arange(0, BLOCK_N)
+    query = tl.load(X + tl.arange(0, BLOCK_D), mask=tl.arange(0, BLOCK_D) < D, other=0.0).to(tl.float32)
+    query_squares = tl.sum(query * query, axis=0)
+    best = tl.full([BLOCK_N], NOTHING, tl.int64)
+    for block in range(0, blocks):
+        found = tl.full([BLOCK_N], NOTHING, tl.int64)
+        for tile in tl.range(0, tiles, num_stages=STAGES):
+            rows = ((span * blocks + block) * tiles + tile) * BLOCK_N + each
+            if WHOLE:
+                key = whole_keys(Y, query, query_squares, rows, D, rows < N, METRIC, BLOCK_D)
+            else:
+                key = stream_keys(X, Y, 0, rows, rows < N, D, METRIC, BLOCK_N, BLOCK_D)
+            found = tl.minimum(found, pack(key, rows, rows < N))
+        tl.store(Groups + (span * blocks + block) * BLOCK_N + each, found)
+        best = tl.minimum(best, found)
+    tl.store(Spans + span, tl.min(best, axis=0))
+    tl.debug_barrier()
+    if tl.atomic_add(Ended, 1, sem="acq_rel") == spans - 1:
+        near = pick(tl.load(Spans + tl.arange(0, SPANS), mask=tl.arange(0, SPANS) < spans, other=NOTHING, cache_modifier=".cg"), k, K)
+        start = (near & 0xFFFFFFFF) // (blocks * tiles * BLOCK_N) * (blocks * BLOCK_N)
+        inside = (near != NOTHING)[:, None] & (tl.arange(0, GROUPS) < blocks * BLOCK_N)[None, :]
+        places = Groups + start[:, None] + tl.arange(0, GROUPS)[None, :]
+        near = pick(tl.reshape(tl.load(places, mask=inside, other=NOTHING, cache_modifier=".cg"), [K * GROUPS]), k, K)
+        if tiles > 1:  # otherwise a group is a row
+            near = rows_of_groups(X, Y, near, tiles, N, k, D, METRIC, K, TILES, TAIL_D, BLOCK_N)
+        distance, row = unpacked(near, METRIC)
+        tl.store(Distances + tl.arange(0, K), distance, mask=tl.arange(0, K) < k)
+        tl.store(Ids + tl.arange(0, K), row, mask=tl.arange(0, K) < k)
+        tl.store(Ended, 0)
+
+
+@functools.cache
+def ended(device: torch.device, stream: int) -> torch.Tensor:
+    """The counter of a stream, on which one launch follows another."""
+    return torch.zeros(1, dtype=torch.int32, device=device)
+
+
+def nearest(metric: str, query: torch.Tensor, collection: torch.Tensor, k: int, block: Block) -> Arrays:
+    """Distances and ids [1, k] of the k nearest rows, k up to MOST, to one query [1, D].
+
+    `block`: ELEMENTS a tile, WIDTH its columns at most; num_warps, num_stages and maxnreg are Triton's.
+    """
+    (n, d), device = collection.shape, query.device
+    width = min(triton.next_power_of_2(d), block["WIDTH"])
+    elements = block["ELEMENTS"] if n * width > SMALL else SMALL // 512
+    rows = max(1, min(GROUPS, elements // width))
+    blocks = min(GROUPS // rows, max(1, triton.cdiv(n, rows * SPANS)))
+    tiles = triton.cdiv(n, rows * SPANS * blocks)
+    spans = triton.cdiv(n, rows * blocks * tiles)
+    best = torch.empty(spans * (blocks * rows + 1), dtype=torch.int64, device=device)
+    distances, ids = torch.empty((1, k), device=device), torch.empty((1, k), dtype=torch.int64, device=device)
+    counter = ended(device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
+    knn_single[(spans,)](
+        query, collection, best, best[spans * blocks * rows :], counter, distances, ids, n, k, spans, blocks, tiles, d,
+        METRIC=NUMBER[metric], K=MOST, WHOLE=width >= d, STAGES=block["num_stages"], BLOCK_N=rows, BLOCK_D=width,
+        TAIL_D=min(width, TAIL // (MOST * TILES.value)), SPANS=SPANS, GROUPS=GROUPS, num_warps=block["num_warps"],
+        maxnreg=block["maxnreg"],
+    )  # fmt: skip
+    return {"distances": distances, "ids": ids}
