@@ -69,8 +69,8 @@ def contenders(job: Job, problem: Problem, tables: list[Path], outside: list[Bac
     here, on_host = [*backends_on(job), *peers(job)], [*baselines(job), *outside]  # a function from outside takes NumPy arrays
     for backend, where in [*((each, job.place) for each in here), *((each, job.host) for each in on_host)]:
         space = job.experiment.space(backend)
-        if space.rule(problem, dict(space.default)) is not None and not space.axes:
-            continue  # a function from outside whose signature cannot express this problem
+        if space.rule(problem, dict(space.default)) is not None:
+            continue  # a dtype that the backend lacks, or a function from outside whose signature cannot express this problem
         block = lookup(job.experiment.operator.name, backend.name, problem, where.device.name, space, tables)
         found.append(Contender(backend, block, "candidate", job.point(backend, problem, block, where), where))
     firsts = {one.place: one for one in reversed(found)}.values()

@@ -133,12 +133,14 @@ class Space:
 class Cost:
     """What a problem must do at least: bytes through memory (inputs read once, outputs written once) and operations.
 
-    `rate` names the measured ceiling that bounds the operations: "fp32", "tf32", "fp16" or "bf16".
+    `rate` names the measured ceiling that bounds the operations: "fp32", "tf32", "fp16" or "bf16". `otherwise` has other ways to do the
+    same, as (operations, rate): the quickest sets the limit.
     """
 
     bytes: int
     operations: int
     rate: str = "fp32"
+    otherwise: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def library(name: str, array: Any) -> str:
 
 
 @functools.cache
-def _library(kind: type) -> str | None:
+def _library(kind: Any) -> str | None:
     found = "numpy" if issubclass(kind, np.ndarray) else kind.__module__.partition(".")[0]
     return found if found in ("numpy", "torch", "cupy") else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,5 +50,6 @@ def limit(cost: Cost, measured: Mapping[str, Any]) -> tuple[float, str]:
     A rate that was not measured, such as bf16 on a CPU, sets no limit.
     """
     memory = cost.bytes / measured["bandwidth_gbs"] / 1e6
-    compute = cost.operations / measured["tflops"].get(cost.rate, math.inf) / 1e9
+    ways = [(cost.operations, cost.rate), *cost.otherwise]
+    compute = min((count / measured["tflops"][rate] / 1e9 for count, rate in ways if rate in measured["tflops"]), default=0.0)
     return (memory, "memory") if memory >= compute else (compute, "compute")

@@ -43,9 +43,11 @@ def spans(metric: str, n: int, rows: int, work: Callable[[int, int], object]) ->
 
 
 def between(metric: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distances [Q, N] between the rows of x and a chunk of rows y, in float32."""
+    """Distances [Q, N] between the rows of x and a chunk of rows y, in float32, to which they are widened first."""
+    x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
     if metric in ("dot", "cosine"):
-        products = x @ y.T
+        with np.errstate(invalid="ignore", over="ignore"):
+            products = x @ y.T
         return products if metric == "dot" else _cosine(products, x, y)
     result, difference = np.empty((len(x), len(y)), np.float32), np.empty_like(y)
     with np.errstate(invalid="ignore", over="ignore"):

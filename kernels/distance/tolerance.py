@@ -2,7 +2,8 @@
 
 A float32 sum of D terms in any sensible order is off by a random walk of D roundings, and the few operations around it add
 theirs: (8 + sqrt D) machine epsilons of the magnitude summed. For l2 and l1 that magnitude is the distance itself, since the
-difference of two float32 numbers is rounded relative to itself; for dot it is |x| |y|, for cosine 1.
+difference of two float32 numbers is rounded relative to itself; for dot it is |x| |y|, for cosine 1. Inputs of half precision are
+widened to float32 without loss, so that the same holds for them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ __all__ = ["ARRAYS", "DEVICES", "SPACE", "between", "ieee", "run"]
 def run(problem: Distance, inputs: Arrays, block: Block) -> Arrays:
     """Distances [q, n], written a chunk of ROWS rows of y at a time."""
     x, y = inputs["x"], inputs["y"]
-    result = torch.empty((len(x), len(y)), device=x.device)
+    result = torch.empty((len(x), len(y)), dtype=torch.float32, device=x.device)
     with ieee():
         for start in range(0, len(y), block["ROWS"]):
             chunk = slice(start, start + block["ROWS"])
@@ -40,7 +40,8 @@ def ieee() -> Iterator[None]:
 
 
 def between(metric: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Distances [Q, N] between the rows of x and a chunk of rows y."""
+    """Distances [Q, N] in float32 between the rows of x and a chunk of rows y, which are widened to float32 first."""
+    x, y = x.float(), y.float()
     if metric in ("l2", "l1"):
         return torch.cdist(x, y, p=float(metric[1]), compute_mode="donot_use_mm_for_euclid_dist")
     products = x @ y.T

@@ -9,6 +9,7 @@ import torch
 import triton
 
 from kernels.contract import Block
+from kernels.distance.triton_columns import shares
 from kernels.filter import FEW, NARROW, TILE
 from kernels.filter.columns import minima_columns
 from kernels.filter.groups import Grouping
@@ -44,15 +45,19 @@ class Filter:
 
     `block`: BLOCK_Q and BLOCK_N are the tile, GROUP the rows a group. Up to HELD columns (half as many of rows as they are) queries are
     held whole, and a program takes SPAN tiles; beyond, BLOCK_D columns are a step. num_warps, num_stages and maxnreg are Triton's.
+    A tile in float32 has half the queries, rows and warps: its threads keep two numbers a pair, and twice as many operands.
     `groups` is the number of groups, and `grouping` says which rows they have.
     """
 
     def __init__(self, metric: str, rows: torch.Tensor, queries: int, block: Block) -> None:
-        self.metric, self.rows, self.block = metric, rows, block
+        self.metric, self.rows = metric, rows
         n, d = rows.shape
         self.half = metric != "l1" and d >= NARROW
         copied = not self.half or queries > FEW
         self.held = triton.cdiv(d, 16) * 16 <= block["HELD"] // (1 if copied else 2)
+        if not self.half:
+            block = block | {axis: block[axis] // 2 for axis in ("BLOCK_Q", "BLOCK_N", "num_warps")}
+        self.block = block
         tile, group = block["BLOCK_N"], block["GROUP"]
         if not self.half:
             self.grouping, self._span = Grouping(group, tile, 1), tile * group
@@ -91,10 +96,10 @@ class Filter:
 
     def _columns(self, queries: Prepared, rows: Prepared, minima: torch.Tensor, least: torch.Tensor) -> None:
         programs, options = self._launch(minima)
-        d = self.rows.shape[1]
+        d, tile = self.rows.shape[1], shares(options["BLOCK_Q"], options["BLOCK_N"], options["num_warps"])
         minima_columns[(programs,)](
             queries.values, rows.values, rows.offsets, minima, least, len(minima), self.groups, least.shape[1],
-            queries.values.shape[1], self._padded, d, METRIC=NUMBER[self.metric], UNROLLED=d if d < NARROW else 0, **options,
+            queries.values.shape[1], self._padded, d, METRIC=NUMBER[self.metric], NARROW=d if d < NARROW else 0, **options, **tile,
         )  # fmt: skip
 
     def _tensor_cores(self, queries: Prepared, rows: Prepared, minima: torch.Tensor, least: torch.Tensor) -> None:

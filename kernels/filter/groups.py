@@ -41,11 +41,13 @@ def roundings(D):
 @triton.jit
 def radius_of(minimum, query_norm, query_error, norm, error, D, METRIC: tl.constexpr):
     """How far the exact least key of a group may be from `minimum`; infinite or NaN where nothing is known."""
+    radius = tl.zeros_like(minimum)
     if METRIC == L1:
-        return tl.where(minimum < float("inf"), minimum * ((D + 4) * ONCE), 0.0)
-    radius = query_norm * error + query_error * (norm + error) + query_norm * norm * (roundings(D) * ONCE)
-    if D >= NARROW:
-        radius += query_norm * norm * ((tl.minimum(D, EXACTLY) // 16 + 1) * STEP)
-    if METRIC == L2:
-        radius += 0.5 * norm * norm * (roundings(D) * ONCE)
+        radius += tl.where(minimum < float("inf"), minimum * ((D + 4) * ONCE), 0.0)
+    else:
+        radius += query_norm * error + query_error * (norm + error) + query_norm * norm * (roundings(D) * ONCE)
+        if D >= NARROW:
+            radius += query_norm * norm * ((tl.minimum(D, EXACTLY) // 16 + 1) * STEP)
+        if METRIC == L2:
+            radius += 0.5 * norm * norm * (roundings(D) * ONCE)
     return radius

@@ -20,7 +20,8 @@ ONCE = tl.constexpr(ROUNDING)
 
 
 HALF, TF32, COLUMNS = 0, 1, 2
-"""Forms: float16, or float32 that TF32 holds, both [N, width] with width the next multiple of 16; or plain float32 by columns [D, N]."""
+"""Forms: float16, or float32 that TF32 holds, both [N, width] with width the next multiple of 16; or plain float32 by
+columns [depth, N] with depth the next multiple of 4."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def prepare(metric: str, rows: torch.Tensor, by: Frame | None, form: int, span: 
     """
     (n, d), device, per_row = rows.shape, rows.device, span == 0
     padded = triton.cdiv(n, span or TILE) * (span or TILE)
-    width = d if form == COLUMNS else triton.cdiv(d, 16) * 16
+    width = triton.cdiv(d, 4) * 4 if form == COLUMNS else triton.cdiv(d, 16) * 16
     shape, strides = ((width, padded), (1, padded)) if form == COLUMNS else ((padded, width), (width, 1))
     values = torch.empty(shape, dtype=torch.float16 if form == HALF else torch.float32, device=device)
     offsets = torch.empty(padded, device=device)

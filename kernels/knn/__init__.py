@@ -12,6 +12,7 @@ from kernels import dispatch, metrics
 from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, standard_normal
 from kernels.distance import OPERATIONS, ORACLE
 from kernels.distance.tolerance import spread
+from kernels.filter import NARROW
 from kernels.knn import peers, reference
 from kernels.knn.compare import compare
 
@@ -77,10 +78,14 @@ def part(problem: Knn, inputs: Arrays, outputs: Arrays) -> tuple[Knn, Arrays, Ar
 
 
 def cost(problem: Knn) -> Cost:
-    """Inputs read once, float32 distances and 64-bit ids written once; selection is not counted, a fused multiply-add is 2."""
+    """Inputs read once, float32 distances and 64-bit ids written once; selection is not counted, a fused multiply-add is 2.
+
+    In half precision a product is enough to leave out nearly all rows; l1 has none, and few columns fill no tensor core.
+    """
     q, n, d, k = problem.q, problem.n, problem.d, problem.k
-    norms = 2 * (q + n) * d if problem.metric == "cosine" else 0
-    return Cost(4 * (q + n) * d + 12 * q * k, OPERATIONS[problem.metric] * q * n * d + norms, "fp32")
+    exact = OPERATIONS[problem.metric] * q * n * d
+    half = ((2 * q * n * d, "fp16"),) if problem.metric != "l1" and d >= NARROW else ()
+    return Cost(4 * (q + n) * d + 12 * q * k, exact, "fp32", half)
 
 
 def memory(problem: Knn) -> Memory:

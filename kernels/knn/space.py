@@ -20,10 +20,10 @@ REGISTERS = 65536
 PICKED = 16
 """Neighbours of one query up to which a single launch finds them."""
 _TRITON = {
-    "BLOCK_Q": 128, "BLOCK_N": 128, "BLOCK_D": 64, "GROUP": 32, "HELD": 128, "SPAN": 16, "ELEMENTS": 16384, "WIDTH": 1024,
+    "BLOCK_Q": 128, "BLOCK_N": 128, "BLOCK_D": 64, "GROUP": 32, "HELD": 128, "SPAN": 16, "ELEMENTS": 8192,
     "num_warps": 8, "num_stages": 2, "maxnreg": 128,
 }  # fmt: skip
-_SINGLE, _FILTER = ("ELEMENTS", "WIDTH"), ("BLOCK_Q", "BLOCK_N", "GROUP")
+_SINGLE, _FILTER = ("ELEMENTS",), ("BLOCK_Q", "BLOCK_N", "GROUP")
 
 
 def triton_rule(problem: Any, block: Block) -> str | None:
@@ -47,11 +47,11 @@ def triton_rule(problem: Any, block: Block) -> str | None:
 TRITON = Space(
     axes={
         "BLOCK_Q": (64, 128), "BLOCK_N": (128,), "BLOCK_D": (64,), "GROUP": (8, 32), "HELD": (128, 256), "SPAN": (16,),
-        "ELEMENTS": (8192, 16384), "WIDTH": (1024,), "num_warps": (4, 8), "num_stages": (2, 3), "maxnreg": (128, 255),
+        "ELEMENTS": (4096, 8192), "num_warps": (4, 8), "num_stages": (2, 3), "maxnreg": (128, 255),
     },
     default=_TRITON,
     rule=triton_rule,
-    powers_of_two=frozenset({"BLOCK_Q", "BLOCK_N", "BLOCK_D", "GROUP", "SPAN", "ELEMENTS", "WIDTH", "num_warps"}),
+    powers_of_two=frozenset({"BLOCK_Q", "BLOCK_N", "BLOCK_D", "GROUP", "SPAN", "ELEMENTS", "num_warps"}),
 )  # fmt: skip
 
 _CUPY = {"BLOCK_Q": 64, "BLOCK_N": 128, "BLOCK_D": 16}

@@ -1,8 +1,9 @@
-"""One query in one launch: rows are streamed once, and the program that ends last picks the nearest.
+"""One query: rows are streamed once, the best candidate of each group of them is left, and one program picks the nearest.
 
-Each program takes a span of rows, in tiles of BLOCK_N, and leaves the best candidate of each group, the rows of a block that lie BLOCK_N
-apart, and of the span. The last one to end takes the k best spans, of their groups the k best, and scores the rows of those again: what is
-nearest lies in what is best. A second launch would cost a small collection more time than its distances.
+What is nearest lies in what is best: the k best groups hold the k nearest rows, and the k best of larger sets of groups hold those.
+In a small collection the program that ends last picks, since a second launch would take longer than the distances: each program takes a
+span of rows, in tiles of BLOCK_N, and its groups are the rows of a block that lie BLOCK_N apart. A large one is streamed by many light
+programs, a group each, and a second launch picks.
 """
 
 from __future__ import annotations
@@ -14,15 +15,23 @@ import triton
 import triton.language as tl
 
 from kernels.contract import Arrays, Block
-from kernels.distance.triton_metric import DOT, L1, L2, cosine_key, stream_keys
+from kernels.distance.triton_metric import COSINE, L1, L2, stream_keys
 from kernels.knn.answer import MOST, TAIL, pick, unpacked
 from kernels.metrics import NUMBER
 from kernels.packing.triton_packing import NOTHING, pack
 
 SPANS = 1024
 """Spans at most: as many as the last program compares at once."""
-SMALL = 1 << 20
-"""Elements of a collection up to which its tiles are small as well, so that there are enough programs."""
+SMALL = 1 << 22
+"""Elements of a collection up to which one launch takes less time than two."""
+SMALL_TILE = 2048
+"""Elements of a tile of such a collection, so that there are enough programs."""
+WIDTH = 1024
+"""Columns of a tile at most."""
+GROUP = 64
+"""Rows of a group where there are two launches."""
+BUCKETS = 4096
+"""Buckets of groups, as many as a program compares at once."""
 GROUPS = 128
 """Groups of a span at most."""
 TILES = tl.constexpr(32)
@@ -48,8 +57,8 @@ def rows_of_groups(X, Y, near, tiles, N, k, D, METRIC: tl.constexpr, K: tl.const
 
 
 @triton.jit
-def whole_keys(Y, query, query_squares, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Keys of one query, [BLOCK_D] and its squares' sum, and rows of no more columns."""
+def whole_keys(Y, query, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Keys of one query [BLOCK_D] and rows of no more columns; for cosine what only orders rows, -x·y / |y|."""
     columns = tl.arange(0, BLOCK_D)
     row = tl.load(Y + rows[:, None] * D + columns[None, :], mask=valid[:, None] & (columns < D)[None, :], other=0.0).to(tl.float32)
     if METRIC == L2:
@@ -57,10 +66,11 @@ def whole_keys(Y, query, query_squares, rows, D, valid, METRIC: tl.constexpr, BL
         return tl.sum(difference * difference, axis=1)
     if METRIC == L1:
         return tl.sum(tl.abs(row - query[None, :]), axis=1)
-    product = tl.sum(row * query[None, :], axis=1)
-    if METRIC == DOT:
-        return 0.0 - product
-    return cosine_key(product, tl.sqrt_rn(tl.sum(row * row, axis=1)) * tl.sqrt_rn(query_squares))
+    key = 0.0 - tl.sum(row * query[None, :], axis=1)
+    if METRIC == COSINE:
+        squares = tl.sum(row * row, axis=1)
+        key = tl.where(squares == 0, 0.0, key * tl.rsqrt(squares))
+    return key
 
 
 @triton.jit(do_not_specialize=["N", "k", "spans", "blocks", "tiles"])
@@ -74,14 +84,13 @@ def knn_single(X, Y, Groups, Spans, Ended, Distances, Ids, N, k, spans, blocks, 
     span = tl.program_id(0).to(tl.int64)
     each = tl.arange(0, BLOCK_N)
     query = tl.load(X + tl.arange(0, BLOCK_D), mask=tl.arange(0, BLOCK_D) < D, other=0.0).to(tl.float32)
-    query_squares = tl.sum(query * query, axis=0)
     best = tl.full([BLOCK_N], NOTHING, tl.int64)
     for block in range(0, blocks):
         found = tl.full([BLOCK_N], NOTHING, tl.int64)
         for tile in tl.range(0, tiles, num_stages=STAGES):
             rows = ((span * blocks + block) * tiles + tile) * BLOCK_N + each
             if WHOLE:
-                key = whole_keys(Y, query, query_squares, rows, D, rows < N, METRIC, BLOCK_D)
+                key = whole_keys(Y, query, rows, D, rows < N, METRIC, BLOCK_D)
             else:
                 key = stream_keys(X, Y, 0, rows, rows < N, D, METRIC, BLOCK_N, BLOCK_D)
             found = tl.minimum(found, pack(key, rows, rows < N))
@@ -95,12 +104,44 @@ def knn_single(X, Y, Groups, Spans, Ended, Distances, Ids, N, k, spans, blocks, 
         inside = (near != NOTHING)[:, None] & (tl.arange(0, GROUPS) < blocks * BLOCK_N)[None, :]
         places = Groups + start[:, None] + tl.arange(0, GROUPS)[None, :]
         near = pick(tl.reshape(tl.load(places, mask=inside, other=NOTHING, cache_modifier=".cg"), [K * GROUPS]), k, K)
-        if tiles > 1:  # otherwise a group is a row
+        if (tiles > 1) | (METRIC == COSINE):  # otherwise a group is a row, and its key the distance's
             near = rows_of_groups(X, Y, near, tiles, N, k, D, METRIC, K, TILES, TAIL_D, BLOCK_N)
         distance, row = unpacked(near, METRIC)
         tl.store(Distances + tl.arange(0, K), distance, mask=tl.arange(0, K) < k)
         tl.store(Ids + tl.arange(0, K), row, mask=tl.arange(0, K) < k)
         tl.store(Ended, 0)
+
+
+@triton.jit(do_not_specialize=["N", "tiles"])
+def knn_stream(X, Y, Best, N, tiles, D, METRIC: tl.constexpr, WHOLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+    """The best candidate of a group, `tiles` tiles of BLOCK_N rows; WHOLE says that D is BLOCK_D."""
+    first = tl.program_id(0).to(tl.int64) * tiles * BLOCK_N
+    best = tl.full([BLOCK_N], NOTHING, tl.int64)
+    for tile in range(0, tiles):
+        rows = first + tile * BLOCK_N + tl.arange(0, BLOCK_N)
+        key = stream_keys(X, Y, 0, rows, rows < N, BLOCK_D if WHOLE else D, METRIC, BLOCK_N, BLOCK_D)
+        best = tl.minimum(best, pack(key, rows, rows < N))
+    tl.store(Best + tl.program_id(0), tl.min(best, axis=0))
+
+
+@triton.jit(do_not_specialize=["N", "k", "groups", "size"])
+def knn_pick(X, Y, Best, Distances, Ids, N, k, groups, size, D, METRIC: tl.constexpr, K: tl.constexpr, TAIL_D: tl.constexpr,
+             BUCKETS: tl.constexpr):  # fmt: skip
+    """The k nearest rows, from the best candidate of each group of `size` rows; the k best of BUCKETS buckets hold the k best groups."""
+    bucket = tl.arange(0, BUCKETS)
+    smallest = tl.full([BUCKETS], NOTHING, tl.int64)
+    for start in range(0, groups, BUCKETS):
+        smallest = tl.minimum(smallest, tl.load(Best + start + bucket, mask=start + bucket < groups, other=NOTHING))
+    near = pick(smallest, k, K)
+    start = (near & 0xFFFFFFFF) // size % BUCKETS
+    best = tl.full([K], NOTHING, tl.int64)
+    for fold in range(0, tl.cdiv(groups, BUCKETS), TILES):
+        group = start[:, None] + (fold + tl.arange(0, TILES))[None, :] * BUCKETS
+        found = tl.load(Best + group, mask=(near != NOTHING)[:, None] & (group < groups), other=NOTHING)
+        best = pick(tl.reshape(tl.join(best, pick(tl.reshape(found, [K * TILES]), k, K)), [2 * K]), k, K)
+    distance, row = unpacked(rows_of_groups(X, Y, best, size, N, k, D, METRIC, K, TILES, TAIL_D, 1), METRIC)
+    tl.store(Distances + tl.arange(0, K), distance, mask=tl.arange(0, K) < k)
+    tl.store(Ids + tl.arange(0, K), row, mask=tl.arange(0, K) < k)
 
 
 @functools.cache
@@ -112,22 +153,47 @@ def ended(device: torch.device, stream: int) -> torch.Tensor:
 def nearest(metric: str, query: torch.Tensor, collection: torch.Tensor, k: int, block: Block) -> Arrays:
     """Distances and ids [1, k] of the k nearest rows, k up to MOST, to one query [1, D].
 
-    `block`: ELEMENTS a tile, WIDTH its columns at most; num_warps, num_stages and maxnreg are Triton's.
+    `block`: ELEMENTS a tile; num_warps, num_stages and maxnreg are Triton's.
     """
-    (n, d), device = collection.shape, query.device
-    width = min(triton.next_power_of_2(d), block["WIDTH"])
-    elements = block["ELEMENTS"] if n * width > SMALL else SMALL // 512
-    rows = max(1, min(GROUPS, elements // width))
+    n, d = collection.shape
+    distances = torch.empty((1, k), device=query.device)
+    ids = torch.empty((1, k), dtype=torch.int64, device=query.device)
+    (_once if n * d <= SMALL else _twice)(metric, query, collection, distances, ids, block)
+    return {"distances": distances, "ids": ids}
+
+
+def _once(metric: str, query: torch.Tensor, collection: torch.Tensor, distances: torch.Tensor, ids: torch.Tensor, block: Block) -> None:
+    (n, d), k, device = collection.shape, ids.shape[1], query.device
+    width = min(triton.next_power_of_2(d), WIDTH)
+    rows = max(1, min(GROUPS, SMALL_TILE // width))
     blocks = min(GROUPS // rows, max(1, triton.cdiv(n, rows * SPANS)))
     tiles = triton.cdiv(n, rows * SPANS * blocks)
     spans = triton.cdiv(n, rows * blocks * tiles)
     best = torch.empty(spans * (blocks * rows + 1), dtype=torch.int64, device=device)
-    distances, ids = torch.empty((1, k), device=device), torch.empty((1, k), dtype=torch.int64, device=device)
     counter = ended(device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
     knn_single[(spans,)](
         query, collection, best, best[spans * blocks * rows :], counter, distances, ids, n, k, spans, blocks, tiles, d,
         METRIC=NUMBER[metric], K=MOST, WHOLE=width >= d, STAGES=block["num_stages"], BLOCK_N=rows, BLOCK_D=width,
-        TAIL_D=min(width, TAIL // (MOST * TILES.value)), SPANS=SPANS, GROUPS=GROUPS, num_warps=block["num_warps"],
-        maxnreg=block["maxnreg"],
+        TAIL_D=_tail(d), SPANS=SPANS, GROUPS=GROUPS, num_warps=block["num_warps"], maxnreg=block["maxnreg"],
     )  # fmt: skip
-    return {"distances": distances, "ids": ids}
+
+
+def _twice(metric: str, query: torch.Tensor, collection: torch.Tensor, distances: torch.Tensor, ids: torch.Tensor, block: Block) -> None:
+    (n, d), k = collection.shape, ids.shape[1]
+    width = min(triton.next_power_of_2(d), WIDTH)
+    rows = min(GROUP, block["ELEMENTS"] // width)
+    groups = triton.cdiv(n, GROUP)
+    best = torch.empty(groups, dtype=torch.int64, device=query.device)
+    knn_stream[(groups,)](
+        query, collection, best, n, GROUP // rows, d, METRIC=NUMBER[metric], WHOLE=width == d, BLOCK_N=rows, BLOCK_D=width,
+        num_warps=block["num_warps"],
+    )  # fmt: skip
+    knn_pick[(1,)](
+        query, collection, best, distances, ids, n, k, groups, GROUP, d, METRIC=NUMBER[metric], K=MOST, TAIL_D=_tail(d), BUCKETS=BUCKETS,
+        num_warps=8,
+    )  # fmt: skip
+
+
+def _tail(d: int) -> int:
+    """Columns at a time of the rows that are scored again."""
+    return min(triton.next_power_of_2(d), TAIL // (MOST * TILES.value))

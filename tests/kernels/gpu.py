@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from kernels import registry
-
-
-def on_gpu(arrays: str, array: np.ndarray) -> Any:
-    if arrays == "cupy":
-        import cupy
-
-        return cupy.asarray(array)
-    import torch
-
-    return torch.from_numpy(array).cuda()
-
-
-def off_gpu(array: Any) -> np.ndarray:
-    return array.get() if hasattr(array, "get") else array.cpu().numpy()
+from kernels.arrays import place, to_numpy
 
 
 def check_awkward(operator_name: str, backend_name: str) -> None:
@@ -30,7 +13,9 @@ def check_awkward(operator_name: str, backend_name: str) -> None:
     for problem in operator.awkward:
         inputs = operator.make_inputs(problem, 5)
         expected = operator.oracle(problem, inputs)
-        placed = {name: on_gpu(backend.arrays, array) for name, array in inputs.items()}
-        outputs = {name: off_gpu(array) for name, array in backend.run(problem, placed, dict(backend.space.default)).items()}
+        if backend.space.rule(problem, dict(backend.space.default)):
+            continue
+        placed = place(inputs, operator.shapes(problem), backend.arrays, "gpu")
+        outputs = to_numpy(backend.run(problem, placed, dict(backend.space.default)))
         verdict = operator.compare(problem, inputs, outputs, expected)
         assert verdict.ok, (str(problem), verdict)
