@@ -117,15 +117,14 @@ def _course_accepts(problem: Knn) -> str | None:
 
 
 _SHAPES = (
-    (1, 1, 1, 1), (1, 1, 7, 3), (2, 5, 1, 9), (1, 300, 2, 10), (3, 131, 37, 131), (5, 64, 16, 1),
-    (17, 200, 31, 7), (33, 129, 5, 40), (1, 520, 130, 5), (9, 0, 4, 2),
+    (1, 1, 1, 1), (1, 1, 7, 3), (2, 5, 1, 9), (1, 300, 2, 10), (2, 40, 37, 40), (5, 64, 16, 1),
+    (17, 200, 31, 7), (12, 129, 5, 20), (1, 520, 130, 5), (9, 0, 4, 2),
 )  # fmt: skip
-_LARGE: tuple[tuple[int, int, int, int, Data], ...] = (
-    (260, 140, 16, 2, "normal"), (257, 30, 260, 1, "normal"), (2, 2500, 3, 1, "constant"), (3, 2500, 17, 1, "constant"),
-    (1, 2500, 5, 3, "constant"),
-)  # fmt: skip
-_LARGE_METRICS: tuple[metrics.Metric, ...] = ("l2", "cosine")
 _HARD: tuple[tuple[int, Data], ...] = ((2, "offset"), (9, "offset"), (2, "duplicates"), (9, "duplicates"), (2, "nan"), (9, "nan"))
+_LARGE = (
+    Knn(q=FEW + 1, n=140, d=16, k=2), Knn(q=2, n=2500, d=3, k=1, data="constant"), Knn(q=3, n=2500, d=17, k=1, data="constant"),
+    Knn(q=1, n=2500, d=5, k=3, data="constant"),
+)  # fmt: skip
 OPERATOR = Operator(
     name="knn",
     summary="exact k nearest neighbours, without a matrix of all distances",
@@ -138,8 +137,8 @@ OPERATOR = Operator(
     memory=memory,
     awkward=[
         *(Knn(metric=metric, q=q, n=n, d=d, k=k) for metric in metrics.METRICS for q, n, d, k in _SHAPES),
-        *(Knn(metric=metric, q=q, n=150, d=19, k=60, data=data) for metric in metrics.METRICS for q, data in _HARD),
-        *(Knn(metric=metric, q=q, n=n, d=d, k=k, data=data) for metric in _LARGE_METRICS for q, n, d, k, data in _LARGE),
+        *(Knn(metric=metric, q=q, n=150, d=19, k=20, data=data) for metric in metrics.METRICS for q, data in _HARD),
+        *_LARGE,
     ],
     signatures=[
         Signature(("queries", "collection", "k", "metric"), _native),

@@ -81,7 +81,7 @@ def answer_many(
     """Write distances and ids [q, k]: all candidates, then the best of them."""
     (q, k), (n, d), capacity = ids.shape, collection.shape, chosen.groups.shape[1]
     candidates = torch.empty((q, capacity * by.grouping.size), dtype=torch.int64, device=queries.device)
-    splits = max(1, min(capacity, REFINERS // q))
+    splits = max(1, min(capacity // 4, REFINERS // q))
     refine_kernel[(q * splits,)](
         queries, collection, chosen.groups, chosen.counts, candidates, n, capacity, splits, d,
         METRIC=NUMBER[by.metric], **sizes(by.grouping), BLOCK_D=stream_width(d, 128),

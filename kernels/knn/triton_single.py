@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.contract import Arrays, Block
-from kernels.distance.triton_metric import COSINE, L1, L2, stream_keys
+from kernels.distance.triton_metric import COSINE, L1, L2, stream_keys, stream_sums
 from kernels.knn.answer import MOST, TAIL, pick, unpacked
 from kernels.metrics import NUMBER
 from kernels.packing.triton_packing import NOTHING, pack
@@ -29,7 +29,9 @@ SMALL_TILE = 2048
 WIDTH = 1024
 """Columns of a tile at most."""
 GROUP = 64
-"""Rows of a group where there are two launches."""
+"""Rows of a group at most where there are two launches."""
+REREAD = 16384
+"""Elements of such a group, all of which are read again if it holds a neighbour."""
 BUCKETS = 4096
 """Buckets of groups, as many as a program compares at once."""
 GROUPS = 128
@@ -57,6 +59,12 @@ def rows_of_groups(X, Y, near, tiles, N, k, D, METRIC: tl.constexpr, K: tl.const
 
 
 @triton.jit
+def cosine_order(key, squares):
+    """What orders rows as cosine does, in fewer steps: -x·y / |y| from -x·y and |y|²; 0 for a row of zeros."""
+    return tl.where(squares == 0, 0.0, key * tl.rsqrt(squares))
+
+
+@triton.jit
 def whole_keys(Y, query, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.constexpr):
     """Keys of one query [BLOCK_D] and rows of no more columns; for cosine what only orders rows, -x·y / |y|."""
     columns = tl.arange(0, BLOCK_D)
@@ -68,8 +76,7 @@ def whole_keys(Y, query, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.const
         return tl.sum(tl.abs(row - query[None, :]), axis=1)
     key = 0.0 - tl.sum(row * query[None, :], axis=1)
     if METRIC == COSINE:
-        squares = tl.sum(row * row, axis=1)
-        key = tl.where(squares == 0, 0.0, key * tl.rsqrt(squares))
+        key = cosine_order(key, tl.sum(row * row, axis=1))
     return key
 
 
@@ -119,7 +126,11 @@ def knn_stream(X, Y, Best, N, tiles, D, METRIC: tl.constexpr, WHOLE: tl.constexp
     best = tl.full([BLOCK_N], NOTHING, tl.int64)
     for tile in range(0, tiles):
         rows = first + tile * BLOCK_N + tl.arange(0, BLOCK_N)
-        key = stream_keys(X, Y, 0, rows, rows < N, BLOCK_D if WHOLE else D, METRIC, BLOCK_N, BLOCK_D)
+        if METRIC == COSINE:
+            products, squares, _ = stream_sums(X, Y, 0, rows, rows < N, 0, BLOCK_D if WHOLE else D, D, METRIC, BLOCK_N, BLOCK_D)
+            key = cosine_order(0.0 - products, squares)
+        else:
+            key = stream_keys(X, Y, 0, rows, rows < N, BLOCK_D if WHOLE else D, METRIC, BLOCK_N, BLOCK_D)
         best = tl.minimum(best, pack(key, rows, rows < N))
     tl.store(Best + tl.program_id(0), tl.min(best, axis=0))
 
@@ -181,15 +192,16 @@ def _once(metric: str, query: torch.Tensor, collection: torch.Tensor, distances:
 def _twice(metric: str, query: torch.Tensor, collection: torch.Tensor, distances: torch.Tensor, ids: torch.Tensor, block: Block) -> None:
     (n, d), k = collection.shape, ids.shape[1]
     width = min(triton.next_power_of_2(d), WIDTH)
-    rows = min(GROUP, block["ELEMENTS"] // width)
-    groups = triton.cdiv(n, GROUP)
+    size = max(8, min(GROUP, REREAD // width))
+    rows = min(size, block["ELEMENTS"] // width)
+    groups = triton.cdiv(n, size)
     best = torch.empty(groups, dtype=torch.int64, device=query.device)
     knn_stream[(groups,)](
-        query, collection, best, n, GROUP // rows, d, METRIC=NUMBER[metric], WHOLE=width == d, BLOCK_N=rows, BLOCK_D=width,
+        query, collection, best, n, size // rows, d, METRIC=NUMBER[metric], WHOLE=width == d, BLOCK_N=rows, BLOCK_D=width,
         num_warps=block["num_warps"],
     )  # fmt: skip
     knn_pick[(1,)](
-        query, collection, best, distances, ids, n, k, groups, GROUP, d, METRIC=NUMBER[metric], K=MOST, TAIL_D=_tail(d), BUCKETS=BUCKETS,
+        query, collection, best, distances, ids, n, k, groups, size, d, METRIC=NUMBER[metric], K=MOST, TAIL_D=_tail(d), BUCKETS=BUCKETS,
         num_warps=8,
     )  # fmt: skip
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from kernels import registry
 from kernels.arrays import place, to_numpy
+
+
+def on_gpu(arrays: str, array: np.ndarray) -> Any:
+    """A NumPy array as one of "torch" or "cupy" on the GPU."""
+    return place({"": array}, {"": ((), array.dtype.name)}, arrays, "gpu")[""]
+
+
+def off_gpu(array: Any) -> np.ndarray:
+    return to_numpy({"": array})[""]
 
 
 def check_awkward(operator_name: str, backend_name: str) -> None:
