@@ -25,8 +25,7 @@ def library(name: str, array: Any) -> str:
     return found
 
 
-@functools.cache
-def _library(kind: Any) -> str | None:
+def _library(kind: type) -> str | None:
     found = "numpy" if issubclass(kind, np.ndarray) else kind.__module__.partition(".")[0]
     return found if found in ("numpy", "torch", "cupy") else None
 
