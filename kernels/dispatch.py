@@ -83,6 +83,17 @@ def rows(array: Any) -> Any:
     return importlib.import_module(type(array).__module__.partition(".")[0]).ascontiguousarray(array)
 
 
+def chosen(operator: str, problem: Any, array: Any, block: Block | None) -> tuple[str, Any, Block]:
+    """(name, module, block) of the backend that suits the place of `array`; `block` None takes the tuned one, or the default."""
+    name = _backend(array)
+    module = _module(operator, name)
+    if block is None:
+        return name, module, _tuned(operator, name, problem, _device_name(array))
+    if set(block) != set(module.SPACE.axes):
+        raise BadInput(f"block: axes {', '.join(block) or '(none)'}; the {name} backend has {', '.join(module.SPACE.axes)}")
+    return name, module, block
+
+
 def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | None, moving: str | None = None) -> Arrays:
     """The operator's outputs from the backend that suits the place of the inputs.
 
@@ -92,12 +103,7 @@ def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | Non
     replayed as a graph (see `kernels.graphs`).
     """
     array = next(iter(inputs.values()))
-    name = _backend(array)
-    module = _module(operator.name, name)
-    if block is None:
-        block = _tuned(operator.name, name, problem, _device_name(array))
-    elif set(block) != set(module.SPACE.axes):
-        raise BadInput(f"block: axes {', '.join(block) or '(none)'}; the {name} backend has {', '.join(module.SPACE.axes)}")
+    name, module, block = chosen(operator.name, problem, array, block)
     if moving is None or name != "triton":
         return module.run(problem, inputs, block)
     fixed = {key: value for key, value in inputs.items() if key != moving}

@@ -39,5 +39,3 @@ FEW = 256
 """Queries up to which rows are filtered as they are; a half-precision copy pays from there on."""
 EXACTLY = 1024
 """Columns after which a partial sum is added up in float32 proper, so that the error does not grow with the columns."""
-WIDEST = 256
-"""Columns up to which a row is held whole in k-means."""

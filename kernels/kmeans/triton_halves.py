@@ -1,0 +1,169 @@
+"""Points and centroids on their way to tensor cores: in the filter's frame, in one or two half-precision numbers, with their bounds.
+
+Two halves, first + SECOND * second, keep 22 bits, small numbers too, since the second is stored as large as the first. A product of two
+such numbers leaves out that of the second halves.
+
+What lies far outside the frame must not spoil the bounds of all else. A centroid beyond `far` takes no part in products. For a point
+within far / 8 its key is at least 3/8 far², so that it is not the nearest where a key is below that; a point beyond far / 8 has
+no bounds, and is compared by direct differences. See `kernels.filter` for frame, keys and bounds.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.distance.triton_metric import COSINE, L2, tile_differences, tile_products
+from kernels.filter import NARROW, ROUNDING
+from kernels.filter.groups import radius_of
+from kernels.filter.prepare import UNIT, bounds_of, scale_of
+
+FEWEST = tl.constexpr(NARROW)
+SECOND = tl.constexpr(2.0**-11)
+FIRST = tl.constexpr(2.0**11)
+LARGEST = tl.constexpr(65504.0)
+"""The largest number of half precision."""
+LOST = tl.constexpr(8 * ROUNDING)
+"""Relative error of two halves, 2^-22, and of a product without that of the second halves, as much again."""
+LEAST = tl.constexpr(2.0**-36)
+"""Absolute error of two halves of a value below half precision's normal numbers."""
+
+
+@triton.jit
+def far(D):
+    """Norms in the frame of what lies far outside it. Values are mostly below 128 there, and norms below 128 sqrt D."""
+    return tl.minimum(2048.0 * tl.sqrt(D.to(tl.float32)), LARGEST)
+
+
+@triton.jit
+def loaded(X, rows, some, columns, D):
+    """Columns of rows of X in float32, 0 where there are none."""
+    return tl.load(X + rows[:, None] * D + columns[None, :], mask=some[:, None] & (columns < D)[None, :], other=0.0)
+
+
+@triton.jit
+def squares_of(X, rows, some, D, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Squared norms of rows as they are."""
+    squares = tl.zeros([ROWS], tl.float32)
+    for start in range(0, D, BLOCK_D):
+        x = loaded(X, rows, some, start + tl.arange(0, BLOCK_D), D)
+        squares += tl.sum(x * x, axis=1)
+    return squares
+
+
+@triton.jit
+def factor_of(squares, Largest, METRIC: tl.constexpr):
+    """What brings rows of these squared norms into the frame: the scale, or for cosine UNIT over the norm, 0 for a zero row."""
+    if METRIC == COSINE:
+        return tl.where(squares > 0, UNIT / tl.sqrt_rn(tl.where(squares > 0, squares, 1.0)), 0.0)
+    return tl.zeros_like(squares) + scale_of(tl.load(Largest))
+
+
+@triton.jit
+def framed(x, Centre, columns, factor, D, METRIC: tl.constexpr):
+    """Columns of rows x in the frame, by their factors."""
+    if METRIC == L2:
+        x -= tl.load(Centre + columns, mask=columns < D, other=0.0)[None, :]
+    return x * factor[:, None]
+
+
+@triton.jit
+def halves(value):
+    """Two half-precision numbers for values within its range."""
+    first = value.to(tl.float16)
+    return first, ((value - first.to(tl.float32)) * FIRST).to(tl.float16)
+
+
+@triton.jit
+def measured(value, PARTS: tl.constexpr):
+    """(first, second, squared norms, squared errors of the first half where PARTS is 1) of values [rows, columns]."""
+    first, second = halves(tl.minimum(tl.maximum(value, -LARGEST), LARGEST))  # finite whatever the value is
+    squares = tl.sum(value * value, axis=1)
+    errors = tl.zeros_like(squares)
+    if PARTS == 1:
+        rest = value - first.to(tl.float32)
+        errors = tl.sum(rest * rest, axis=1)
+    return first, second, squares, errors
+
+
+@triton.jit
+def point_bounds(squares, errors, D, METRIC: tl.constexpr, PARTS: tl.constexpr):
+    """(n, e) of points in float32 (PARTS 0), one half or two; e is infinite for what is not finite or far outside the frame."""
+    norm = tl.sqrt(squares)
+    _, _, error = bounds_of(squares, errors, D, METRIC)
+    if PARTS == 2:
+        error += norm * LOST + D * LEAST
+    return norm, tl.where(norm < 0.125 * far(D), error, float("inf"))
+
+
+@triton.jit
+def radius_in(Bounds, norm, error, D, METRIC: tl.constexpr, PARTS: tl.constexpr):
+    """The radius of each point, by its n and e and the largest of the centroids."""
+    if PARTS > 0:
+        D = tl.maximum(D, FEWEST)  # products of tensor cores, however few the columns
+    return radius_of(norm, norm, error, tl.load(Bounds), tl.load(Bounds + 1 + PARTS), D, METRIC)
+
+
+@triton.jit
+def direct_keys(X, C, points, rows, some, valid, D, METRIC: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr,
+                BLOCK_D: tl.constexpr):  # fmt: skip
+    """Keys in float32: squared distances by direct differences, or for cosine negative products, whose order it is."""
+    if METRIC == COSINE:
+        return 0.0 - tile_products(X, C, points, rows, some, valid, D, BLOCK_Q, BLOCK_N, BLOCK_D)
+    return tile_differences(X, C, points, rows, some, valid, D, METRIC, BLOCK_Q, BLOCK_N)
+
+
+@triton.jit(do_not_specialize=["N"])
+def points_kernel(X, Centre, Largest, First, Norms, Errors, N, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
+    """First halves of a tile of points, with each one's bounds."""
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    some = rows < N
+    squares = tl.zeros([ROWS], tl.float32)
+    if METRIC == COSINE:
+        squares = squares_of(X, rows, some, D, ROWS, BLOCK_D)
+    factor = factor_of(squares, Largest, METRIC)
+    squares = tl.zeros([ROWS], tl.float32)
+    errors = tl.zeros([ROWS], tl.float32)
+    for start in range(0, width, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        first, _, square, error = measured(framed(loaded(X, rows, some, columns, D), Centre, columns, factor, D, METRIC), 1)
+        tl.store(First + rows[:, None] * width + columns[None, :], first, mask=some[:, None] & (columns < width)[None, :])
+        squares += square
+        errors += error
+    norm, error = point_bounds(squares, errors, D, METRIC, 1)
+    tl.store(Norms + rows, norm, mask=some)
+    tl.store(Errors + rows, error, mask=some)
+
+
+@triton.jit(do_not_specialize=["K", "padded"])
+def centroids_kernel(C, Centre, Largest, First, Second, Columns, Offsets, Bounds, K, padded, D, width, METRIC: tl.constexpr,
+                     COLUMNS: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
+    """A tile of centroids in two halves, with offsets; beyond the last centroid and far outside the frame they are infinite.
+
+    Bounds [4], zero before, are the largest n, and the largest e of float32, of one half and of two. COLUMNS asks for Columns [D, padded],
+    the same in float32.
+    """
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    some = rows < K
+    factor = factor_of(squares_of(C, rows, some, D, ROWS, BLOCK_D), Largest, METRIC)
+    squares = tl.zeros([ROWS], tl.float32)
+    errors = tl.zeros([ROWS], tl.float32)
+    for start in range(0, width, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        value = framed(loaded(C, rows, some, columns, D), Centre, columns, factor, D, METRIC)
+        first, second, square, error = measured(value, 1)
+        if COLUMNS:
+            tl.store(Columns + columns[None, :] * padded + rows[:, None], value, mask=(columns < D)[None, :])
+        place, inside = rows[:, None] * width + columns[None, :], (columns < width)[None, :]
+        tl.store(First + place, first, mask=inside)
+        tl.store(Second + place, second, mask=inside)
+        squares += square
+        errors += error
+    offset, norm, error = bounds_of(squares, tl.zeros_like(squares), D, METRIC)
+    near = some & (squares < far(D) * far(D))
+    norm = tl.where(near, norm, 0.0)
+    tl.store(Offsets + rows, tl.where(near, offset, float("inf")))
+    tl.atomic_max(Bounds, tl.max(norm, axis=0))
+    tl.atomic_max(Bounds + 1, tl.max(tl.where(near, error, 0.0), axis=0))
+    tl.atomic_max(Bounds + 2, tl.max(tl.where(near, error + tl.sqrt(errors), 0.0), axis=0))
+    tl.atomic_max(Bounds + 3, tl.max(tl.where(near, error + norm * LOST + D * LEAST, 0.0), axis=0))
