@@ -35,7 +35,7 @@ def test_it_compiles_for_absent_gpus_within_its_budget(run: Path):
     assert (ok.registers > 0).all()
     # CuPy compiles a module of several kernels at once: its compilations are the modules
     compiled = ok[~ok.cached].assign(unit=lambda rows: rows.hash.str.split("-").str[0]).drop_duplicates(["architecture", "unit"])
-    assert 0 < len(compiled) <= 60
+    assert 0 < len(compiled) <= 200  # some 45 an architecture for Triton, at a sixth of a second each
 
 
 def test_every_variant_agrees_with_the_oracle(run: Path):
