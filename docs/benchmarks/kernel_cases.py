@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from kernel_measure import Contender, Row, Target
 
 from analysis.cli import BadInput
+from kernels.gemm import Precision
+from kernels.metrics import Metric
 
 if TYPE_CHECKING:
     import torch
 
 SEED = 20261124
-METRICS = ("l2", "cosine", "dot", "l1")
+METRICS: tuple[Metric, ...] = ("l2", "cosine", "dot", "l1")
 CHECKED = {"l1": 200}
 """Queries that float64 answers at most; of other metrics 1,000."""
 POINTS = 20_000
@@ -192,7 +194,7 @@ def _enough(recall: Callable[[torch.Tensor], dict[str, float]], search: Callable
     return min(nprobe, lists)
 
 
-def gemm(precision: str, size: int = 8192) -> Case:
+def gemm(precision: Precision, size: int = 8192) -> Case:
     """A square product of row-major matrices."""
 
     def rows(setting: Setting) -> Iterator[Row]:
@@ -295,7 +297,7 @@ def report_distance(d: int, n: int) -> Case:
                 for place, data in here.items()
                 if place in (setting.place, "cpu")
             ]
-            yield Row(f"{name}_{metric}", f"{title}, {metric}", contenders, cost=OPERATOR.cost(Distance(metric=metric, n=n, d=d)))  # type: ignore[arg-type]
+            yield Row(f"{name}_{metric}", f"{title}, {metric}", contenders, cost=OPERATOR.cost(Distance(metric=metric, n=n, d=d)))
 
     return Case(name, title, rows)
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kernels import dispatch
+from kernels.gemm import Precision
 
 SCORES = 1 << 28
 """Distances that torch materialises at once: 1 GiB."""
@@ -72,10 +73,9 @@ def distance_ours(query: Any, collection: Any, metric: str) -> Any:
 
 def lloyd_ours(points: Any, centroids: Any) -> tuple[Any, Any]:
     """(labels, centroids) after one iteration of Lloyd's algorithm; the labels are by the centroids before it."""
-    from kernels.kmeans import OPERATOR, KMeans
+    from kernels.kmeans import OPERATOR
 
-    problem = KMeans(n=points.shape[0], d=points.shape[1], k=centroids.shape[0], iterations=1)
-    found = dispatch.compute(OPERATOR, problem, {"points": points, "centroids": centroids}, None)
+    found = dispatch.compute(OPERATOR, _lloyd(points, centroids), {"points": points, "centroids": centroids}, None)
     return found["labels"], found["centroids"]
 
 
@@ -87,14 +87,17 @@ def lloyd_flashlib(points: torch.Tensor, centroids: torch.Tensor) -> tuple[torch
 
 
 def lloyd_torch(points: torch.Tensor, centroids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """|c|² - 2 x·c by a float32 product a chunk at a time, argmin, and `index_add_`."""
-    squares = (centroids * centroids).sum(1)
-    labels = torch.cat([
-        torch.addmm(squares, chunk, centroids.T, alpha=-2).argmin(1) for chunk in points.split(max(1, SCORES // len(centroids)))
-    ])  # fmt: skip
-    sums = torch.zeros_like(centroids).index_add_(0, labels, points)
-    counts = torch.bincount(labels, minlength=len(centroids))[:, None]
-    return labels, torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
+    """The operator's own peer, which gives the inertia too."""
+    from kernels.kmeans.peers import torch_products
+
+    found = torch_products(_lloyd(points, centroids), {"points": points, "centroids": centroids})
+    return found["labels"], found["centroids"]
+
+
+def _lloyd(points: Any, centroids: Any) -> Any:
+    from kernels.kmeans import KMeans
+
+    return KMeans(n=points.shape[0], d=points.shape[1], k=centroids.shape[0], iterations=1)
 
 
 def ivf_ours_build(collection: torch.Tensor, lists: int) -> Any:
@@ -120,10 +123,10 @@ def ivf_flashlib_search(index: Any, queries: torch.Tensor, k: int, nprobe: int) 
     return flash_ivf_flat_search(index, queries, k, nprobe=nprobe)[1]
 
 
-def gemm_ours(a: torch.Tensor, b: torch.Tensor, precision: str) -> torch.Tensor:
+def gemm_ours(a: torch.Tensor, b: torch.Tensor, precision: Precision) -> torch.Tensor:
     from kernels.gemm import gemm
 
-    return gemm(a, b, precision)  # type: ignore[arg-type]
+    return gemm(a, b, precision)
 
 
 def gemm_cublas(a: torch.Tensor, b: torch.Tensor, precision: str) -> torch.Tensor:
