@@ -184,6 +184,11 @@ class Peer:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
+def as_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 `values` without what bfloat16 does not hold, so that an oracle is given what the backends are."""
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def standard_normal(shapes: Mapping[str, tuple[tuple[int, ...], str]], rng: np.random.Generator) -> Arrays:
     """Random inputs from N(0, 1), never zeros, of the given shapes and dtypes ("bfloat16" is drawn as float32)."""
 

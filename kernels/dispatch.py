@@ -15,6 +15,8 @@ from kernels.contract import Arrays, Block, Operator
 
 FLOAT32 = ("float32",)
 FLOATS = ("float32", "float16", "bfloat16")
+REPLAYED = 256
+"""Queries up to which launching takes longer than computing, so that repeated calls are replayed."""
 
 
 def library(name: str, array: Any) -> str:
@@ -47,10 +49,15 @@ def check_dtype(name: str, array: Any, dtypes: Sequence[str] = FLOAT32) -> None:
         raise BadInput(f"{name}: dtype {dtype_of(array)}, shape {list(array.shape)}; convert it to {' or '.join(dtypes)}")
 
 
-def check_together(x_name: str, x: Any, y_name: str, y: Any) -> None:
-    """Raise BadInput unless x and y are of one dtype and in the same place."""
+def check_dtypes_agree(x_name: str, x: Any, y_name: str, y: Any) -> None:
+    """Raise BadInput unless x and y are of one dtype."""
     if dtype_of(x) != dtype_of(y):
         raise BadInput(f"{x_name} is of dtype {dtype_of(x)} and {y_name} of {dtype_of(y)}; convert one of them")
+
+
+def check_together(x_name: str, x: Any, y_name: str, y: Any) -> None:
+    """Raise BadInput unless x and y are of one dtype and in the same place."""
+    check_dtypes_agree(x_name, x, y_name, y)
     places = _place(x_name, x), _place(y_name, y)
     if places[0] != places[1]:
         x_place, y_place = (" ".join(str(word) for word in place if word is not None) for place in places)
@@ -65,8 +72,7 @@ def check_widths(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str]
             raise BadInput(f"{name}: shape {list(array.shape)}; give a vector [D] or rows [N, D] with D of at least 1")
     if x.shape[-1] != y.shape[-1]:
         raise BadInput(f"{x_name}: shape {list(x.shape)} does not go with {y_name} of shape {list(y.shape)}; both need the same D")
-    if dtype_of(x) != dtype_of(y):
-        raise BadInput(f"{x_name} is of dtype {dtype_of(x)} and {y_name} of {dtype_of(y)}; convert one of them")
+    check_dtypes_agree(x_name, x, y_name, y)
 
 
 def check_pair(x_name: str, x: Any, y_name: str, y: Any, dtypes: Sequence[str] = FLOAT32) -> None:
@@ -99,12 +105,12 @@ def compute(operator: Operator, problem: Any, inputs: Arrays, block: Block | Non
 
     NumPy arrays go to the numpy backend, CuPy arrays to cupy, torch tensors to triton on an NVIDIA GPU of compute
     capability 8.0 or newer and to torch otherwise. `block` None takes the tuned block of this GPU, or the default.
-    `moving` names the input that changes from call to call while the others stay: in Triton, repeated calls are then
-    replayed as a graph (see `kernels.graphs`).
+    `moving` names the input that changes from call to call while the others stay: in Triton, where it has no more than
+    REPLAYED rows, repeated calls are then replayed as a graph (see `kernels.graphs`).
     """
     array = next(iter(inputs.values()))
     name, module, block = chosen(operator.name, problem, array, block)
-    if moving is None or name != "triton":
+    if moving is None or name != "triton" or len(inputs[moving]) > REPLAYED:
         return module.run(problem, inputs, block)
     fixed = {key: value for key, value in inputs.items() if key != moving}
     key = problem, tuple(block.items()), tuple(value.data_ptr() for value in fixed.values()), array.device

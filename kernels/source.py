@@ -6,11 +6,12 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis.modules import closure
-from kernels.contract import Backend, Operator, standard_normal
+from kernels.contract import Backend, Operator, as_bfloat16, standard_normal
 
 _NOT_COMPUTING = {
     "space.py",
@@ -42,7 +43,7 @@ def digest_of(starts: Sequence[Path]) -> str:
 
 def generator_digest(operator: Operator) -> str:
     """A digest of the functions that make an operator's inputs."""
-    functions = (standard_normal, *([operator.inputs] if operator.inputs else []))
+    functions: list[Callable[..., Any]] = [standard_normal, as_bfloat16, *([operator.inputs] if operator.inputs else [])]
     return _hash("\n".join(_normal(textwrap.dedent(inspect.getsource(function))) for function in functions))
 
 

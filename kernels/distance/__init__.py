@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.cli import BadInput
 from kernels import dispatch, metrics
-from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, standard_normal
+from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, as_bfloat16, standard_normal
 from kernels.distance import reference
 from kernels.distance.space import LONG
 from kernels.distance.tolerance import allowed, deviation, row_norms, spread
@@ -57,7 +57,7 @@ def inputs(problem: Distance, rng: np.random.Generator) -> Arrays:
         for array, infinity in zip(arrays.values(), (-np.inf, np.inf), strict=True):
             array[1::5, 0], array[2::5, -1], array[3::5] = np.nan, infinity, 0
     if problem.dtype == "bfloat16":
-        arrays = {name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in arrays.items()}
+        arrays = {name: as_bfloat16(array) for name, array in arrays.items()}
     return arrays
 
 
@@ -188,8 +188,9 @@ def distance(x: Any, y: Any, metric: str = "l2", *, block: dict[str, int] | None
     known = metrics.known_metric(metric)
     dtypes = dispatch.FLOATS if dispatch.library("x", x) == "torch" else ("float32", "float16")
     dispatch.check_pair("x", x, "y", y, dtypes)
-    wide_x, wide_y, dtype = dispatch.rows(x), dispatch.rows(y), dispatch.dtype_of(x)
-    problem = Distance(metric=known, q=wide_x.shape[0], n=wide_y.shape[0], d=wide_x.shape[1], dtype=dtype)  # type: ignore[arg-type]
+    wide_x, wide_y = dispatch.rows(x), dispatch.rows(y)
+    dtype: Any = dispatch.dtype_of(x)
+    problem = Distance(metric=known, q=wide_x.shape[0], n=wide_y.shape[0], d=wide_x.shape[1], dtype=dtype)
     found = dispatch.compute(OPERATOR, problem, {"x": wide_x, "y": wide_y}, block)["distances"]
     return found.reshape(tuple(x.shape[:-1]) + tuple(y.shape[:-1]))
 

@@ -26,16 +26,18 @@ def cosine_key(product, norms):
 
 
 @triton.jit
-def stream_sums(X, Y, query, rows, valid, first, last, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+def stream_sums(X, Y, query, rows, valid, first, last, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+                UNROLL: tl.constexpr = 1):  # fmt: skip
     """Sums over columns `first` to `last` - 1 of one query and `rows` of Y, each read once: (terms, rows' squares, query's squares).
 
     Terms and rows' squares are [BLOCK_N]; squares are zero but for cosine. Sums stay elementwise until one reduction at the end.
+    UNROLL steps of BLOCK_D columns are read at once.
     """
     columns = tl.arange(0, BLOCK_D)
     total = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     squares = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     query_squares = tl.zeros([BLOCK_D], tl.float32)
-    for start in range(first, last, BLOCK_D):
+    for start in tl.range(first, last, BLOCK_D, loop_unroll_factor=UNROLL):
         inside = start + columns < last
         x = tl.load(X + query * D + start + columns, mask=inside, other=0.0).to(tl.float32)
         y = tl.load(Y + rows[:, None] * D + (start + columns)[None, :], mask=valid[:, None] & inside[None, :], other=0.0).to(tl.float32)
@@ -63,9 +65,9 @@ def key_of(terms, squares, query_squares, METRIC: tl.constexpr):
 
 
 @triton.jit
-def stream_keys(X, Y, query, rows, valid, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):
+def stream_keys(X, Y, query, rows, valid, D, METRIC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, UNROLL: tl.constexpr = 1):
     """Keys [BLOCK_N] of one query against `rows` of Y, each read once."""
-    terms, squares, query_squares = stream_sums(X, Y, query, rows, valid, 0, D, D, METRIC, BLOCK_N, BLOCK_D)
+    terms, squares, query_squares = stream_sums(X, Y, query, rows, valid, 0, D, D, METRIC, BLOCK_N, BLOCK_D, UNROLL)
     return key_of(terms, squares, query_squares, METRIC)
 
 

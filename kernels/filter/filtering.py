@@ -13,7 +13,7 @@ from kernels.distance.triton_columns import shares
 from kernels.filter import FEW, NARROW, TILE
 from kernels.filter.columns import minima_columns
 from kernels.filter.groups import Grouping
-from kernels.filter.prepare import COLUMNS, HALF, TF32, Frame, Prepared, frame, prepare
+from kernels.filter.prepare import COLUMNS, HALF, TF32, Frame, Prepared, frame, half_width, prepare
 from kernels.filter.raw import minima_raw_held, minima_raw_looped
 from kernels.filter.tensor_cores import ACROSS, TOGETHER, minima_held, minima_looped
 from kernels.metrics import NUMBER
@@ -54,7 +54,7 @@ class Filter:
         n, d = rows.shape
         self.half = metric != "l1" and d >= NARROW
         copied = not self.half or queries > FEW
-        self.held = triton.cdiv(d, 16) * 16 <= block["HELD"] // (1 if copied else 2)
+        self.held = half_width(d) <= block["HELD"] // (1 if copied else 2)
         if not self.half:
             block = block | {axis: block[axis] // 2 for axis in ("BLOCK_Q", "BLOCK_N", "num_warps")}
         self.block = block

@@ -24,12 +24,29 @@ class Grouping:
     across: int
     together: int
 
+    @property
+    def constants(self) -> dict[str, int]:
+        """The same as the kernels' compile-time constants."""
+        return {"SIZE": self.size, "ACROSS": self.across, "TOGETHER": self.together}
+
 
 @triton.jit
 def group_rows(group, member, SIZE: tl.constexpr, ACROSS: tl.constexpr, TOGETHER: tl.constexpr):
     """The row (64-bit) of each `member` (0 to SIZE - 1) of groups; may lie beyond the last row."""
     block = (group // ACROSS).to(tl.int64) * (SIZE * ACROSS)
     return block + member // TOGETHER * (ACROSS * TOGETHER) + group % ACROSS * TOGETHER + member % TOGETHER
+
+
+@triton.jit
+def group_of(row, SIZE: tl.constexpr, ACROSS: tl.constexpr, TOGETHER: tl.constexpr):
+    """The group that a row is in: with `member_of` the inverse of `group_rows`."""
+    return row // (SIZE * ACROSS) * ACROSS + row % (ACROSS * TOGETHER) // TOGETHER
+
+
+@triton.jit
+def member_of(row, SIZE: tl.constexpr, ACROSS: tl.constexpr, TOGETHER: tl.constexpr):
+    """Which member of its group a row is."""
+    return row % (SIZE * ACROSS) // (ACROSS * TOGETHER) * TOGETHER + row % TOGETHER
 
 
 @triton.jit

@@ -17,11 +17,10 @@ SAMPLE = 512
 UNIT = tl.constexpr(16.0)
 """What cosine's unit vectors are multiplied by: their small components then keep more digits."""
 ONCE = tl.constexpr(ROUNDING)
-
-
 HALF, TF32, COLUMNS = 0, 1, 2
 """Forms: float16, or float32 that TF32 holds, both [N, width] with width the next multiple of 16; or plain float32 by
 columns [depth, N] with depth the next multiple of 4."""
+_HALF, _TF32 = tl.constexpr(HALF), tl.constexpr(TF32)
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def coarse(value):
 def rounded(value, FORM: tl.constexpr):
     """Values in a form, and of each row the squared norm and the squared error of that; NaN and infinity go through."""
     result = value
-    if FORM == 0:
+    if FORM == _HALF:
         result = value.to(tl.float16)
-    elif FORM == 1:
+    elif FORM == _TF32:
         result = coarse((value.to(tl.int32, bitcast=True) + 4096).to(tl.float32, bitcast=True))
     error = value - result.to(tl.float32)
     return result, tl.sum(value * value, axis=1), tl.sum(error * error, axis=1)
@@ -149,6 +148,11 @@ def frame(metric: str, rows: torch.Tensor) -> Frame:
     return Frame(centre, largest)
 
 
+def half_width(d: int) -> int:
+    """Columns of a row of D in half precision or TF32: the next multiple of what a step of tensor cores takes."""
+    return triton.cdiv(d, 16) * 16
+
+
 def prepare(metric: str, rows: torch.Tensor, by: Frame | None, form: int, span: int = 0) -> Prepared:
     """`rows` [N, D] in a form (HALF, TF32 or COLUMNS) and the frame `by`, padded to whole spans.
 
@@ -156,7 +160,7 @@ def prepare(metric: str, rows: torch.Tensor, by: Frame | None, form: int, span: 
     """
     (n, d), device, per_row = rows.shape, rows.device, span == 0
     padded = triton.cdiv(n, span or TILE) * (span or TILE)
-    width = triton.cdiv(d, 4) * 4 if form == COLUMNS else triton.cdiv(d, 16) * 16
+    width = triton.cdiv(d, 4) * 4 if form == COLUMNS else half_width(d)
     shape, strides = ((width, padded), (1, padded)) if form == COLUMNS else ((padded, width), (width, 1))
     values = torch.empty(shape, dtype=torch.float16 if form == HALF else torch.float32, device=device)
     offsets = torch.empty(padded, device=device)

@@ -33,7 +33,7 @@ def kth_above(values, k):
 
 @triton.jit
 def span_bounds(Least, Norms, Errors, query, query_norm, query_error, span, spans, D, METRIC: tl.constexpr, SHARING: tl.constexpr):
-    """(lower, upper) bounds of the least keys of spans, and their radius; SHARING spans have the same norm and error."""
+    """(lower, upper) bounds of the least keys of spans; SHARING spans have the same norm and error."""
     there = span < spans
     least = tl.load(Least + query * spans + span, mask=there, other=float("inf"))
     norm = tl.load(Norms + span // SHARING, mask=there, other=0.0)

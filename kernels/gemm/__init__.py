@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.cli import BadInput
 from kernels import dispatch
-from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, standard_normal
+from kernels.contract import Arrays, Cost, Memory, Operator, Peer, Problem, Signature, Verdict, as_bfloat16, standard_normal
 from kernels.distance.tolerance import spread
 from kernels.gemm import reference
 from kernels.gemm.space import SIZE
@@ -54,7 +54,7 @@ def inputs(problem: Gemm, rng: np.random.Generator) -> Arrays:
     """Standard normal; bfloat16 as the float32 numbers that it has, so that the oracle multiplies what the backends do."""
     arrays = standard_normal(shapes(problem), rng)
     if problem.dtype == "bfloat16":
-        arrays = {name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in arrays.items()}
+        arrays = {name: as_bfloat16(array) for name, array in arrays.items()}
     if problem.data == "nonfinite":
         arrays["a"][0, 0] = np.nan
         arrays["a"][-1, -1] = np.inf
@@ -164,8 +164,8 @@ def gemm(a: Any, b: Any, precision: Precision | None = None, *, block: dict[str,
     if a.shape[1] != b.shape[0]:
         raise BadInput(f"a: shape {list(a.shape)} does not go with b of shape {list(b.shape)}; give [M, K] and [K, N]")
     dispatch.check_together("a", a, "b", b)
-    dtype = dispatch.dtype_of(a)
+    dtype: Any = dispatch.dtype_of(a)
     chosen = PRECISIONS[dtype][0] if precision is None else precision
     check_precision(chosen, dtype)
-    problem = Gemm(m=a.shape[0], n=b.shape[1], k=a.shape[1], precision=chosen, dtype=dtype)  # type: ignore[arg-type]
+    problem = Gemm(m=a.shape[0], n=b.shape[1], k=a.shape[1], precision=chosen, dtype=dtype)
     return dispatch.compute(OPERATOR, problem, {"a": dispatch.rows(a), "b": dispatch.rows(b)}, block)["c"]

@@ -16,8 +16,6 @@ from kernels import dispatch, metrics
 from kernels.ivf.problem import OPERATOR, Ivf
 
 KIND, SCHEMA = "blockwise ivf", 1
-REPLAYED = 256
-"""Queries up to which launching takes longer than computing, so that repeated calls are replayed (see `kernels.graphs`)."""
 COMPARED = 1 << 24
 """Pairs of ids that `recall` compares at once."""
 
@@ -70,7 +68,7 @@ class Index:
         wide = dispatch.rows(queries)
         problem = _problem(self.metric, len(wide), len(self.rows), d, int(k), self.lists, int(nprobe))
         inputs = {"queries": wide, "centroids": self.centroids, "rows": self.rows, "ids": self.ids, "offsets": self.offsets}
-        found = dispatch.compute(OPERATOR, problem, inputs, block, "queries" if problem.q <= REPLAYED else None)
+        found = dispatch.compute(OPERATOR, problem, inputs, block, "queries")
         shape = (*queries.shape[:-1], int(k))
         return found["distances"].reshape(shape), found["ids"].reshape(shape)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.distance.triton_metric import distance_of
-from kernels.packing.triton_packing import NOTHING
+from kernels.packing.triton_packing import NOTHING, pick
 
 LEAST = tl.constexpr(-(1 << 63))
 """What the places from k on hold: never the worst."""
@@ -45,21 +44,4 @@ def taken(held):
 @triton.jit
 def ascending(held, k, K: tl.constexpr):
     """The k candidates that were held, the best first, NOTHING behind them."""
-    held = taken(held)
-    result = tl.full([K], NOTHING, tl.int64)
-    for place in range(0, k):
-        best = tl.min(held, axis=0)
-        result = tl.where(tl.arange(0, K) == place, best, result)
-        held = tl.where(held == best, NOTHING, held)
-    return result
-
-
-@triton.jit
-def write(Distances, Ids, query, held, k, METRIC: tl.constexpr, K: tl.constexpr):
-    """Distances and ids of what was held, as row `query` of the outputs; infinitely far and -1 where nothing was."""
-    best = ascending(held, k, K)
-    high, none = (best >> 32).to(tl.int32), best == NOTHING
-    key = (high ^ ((high >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    place = tl.arange(0, K)
-    tl.store(Distances + query * k + place, distance_of(tl.where(none, float("inf"), key), METRIC), mask=place < k)
-    tl.store(Ids + query * k + place, tl.where(none, -1, best & 0xFFFFFFFF), mask=place < k)
+    return pick(taken(held), k, K)

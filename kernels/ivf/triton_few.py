@@ -14,10 +14,12 @@ import triton.language as tl
 
 from kernels.contract import Arrays
 from kernels.distance.triton_impl import stream_width
+from kernels.distance.triton_metric import stream_keys
 from kernels.ivf.problem import Ivf
 from kernels.ivf.space import FEW
-from kernels.ivf.triton_best import empty, insert, taken, write
-from kernels.ivf.triton_keys import row_keys
+from kernels.ivf.triton_best import ascending, empty, insert, taken
+from kernels.ivf.triton_keys import UNROLL
+from kernels.knn.answer import write
 from kernels.metrics import NUMBER
 from kernels.packing.triton_packing import NOTHING, pack
 
@@ -36,7 +38,7 @@ def ivf_few_lists(X, Centroids, Scores, Probes, Ended, lists, nprobe, blocks, D,
     """One of the `blocks` blocks of centroids of a query. Ended must be zero, and is zero again for the next kernel."""
     query = (tl.program_id(0) // blocks).to(tl.int64)
     rows = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
-    key = row_keys(X, Centroids, query, rows, rows < lists, D, METRIC, BLOCK_N, BLOCK_D)
+    key = stream_keys(X, Centroids, query, rows, rows < lists, D, METRIC, BLOCK_N, BLOCK_D, UNROLL)
     tl.store(Scores + query * lists + rows, pack(key, rows, rows < lists), mask=rows < lists)
     tl.debug_barrier()
     if tl.atomic_add(Ended + query, 1, sem="acq_rel") == blocks - 1:
@@ -64,7 +66,7 @@ def ivf_few_rows(X, Y, RowIds, Offsets, Probes, Candidates, Ended, Distances, Id
     for first in range(place % parts * BLOCK_N, length, parts * BLOCK_N):
         at = first + tl.arange(0, BLOCK_N)
         rows, valid = start + at, at < length
-        key = row_keys(X, Y, query, rows, valid, D, METRIC, BLOCK_N, BLOCK_D)
+        key = stream_keys(X, Y, query, rows, valid, D, METRIC, BLOCK_N, BLOCK_D, UNROLL)
         held, worst = insert(held, worst, pack(key, tl.load(RowIds + rows, mask=valid, other=0), valid))
     Candidates += query * nprobe * parts * K
     tl.store(Candidates + place * K + tl.arange(0, K), taken(held))
@@ -76,7 +78,7 @@ def ivf_few_rows(X, Y, RowIds, Offsets, Probes, Candidates, Ended, Distances, Id
             at = first + tl.arange(0, CHUNK)
             candidates = tl.load(Candidates + at, mask=at < nprobe * parts * K, other=NOTHING, cache_modifier=".cg")
             best, worst = insert(best, worst, candidates)
-        write(Distances, Ids, query, best, k, METRIC, K)
+        write(Distances, Ids, query, ascending(best, k, K), k, METRIC, K)
 
 
 def suits(problem: Ivf) -> bool:

@@ -20,12 +20,14 @@ import triton.language as tl
 
 from kernels.contract import Arrays, Block
 from kernels.distance.triton_impl import stream_width
+from kernels.distance.triton_metric import stream_keys
 from kernels.ivf import triton_few
 from kernels.ivf.problem import SCRATCH, Ivf
 from kernels.ivf.space import TRITON as SPACE
-from kernels.ivf.triton_best import ascending, empty, insert, write
+from kernels.ivf.triton_best import ascending, empty, insert
 from kernels.ivf.triton_bounds import SLOTS, row_of_group, write_bounds
-from kernels.ivf.triton_keys import LAST, promises, row_keys, tickets
+from kernels.ivf.triton_keys import LAST, UNROLL, promises, tickets
+from kernels.knn.answer import write
 from kernels.metrics import NUMBER
 from kernels.packing.triton_packing import pack
 
@@ -94,7 +96,7 @@ def group_candidates(X, Y, RowIds, Offsets, Probes, query, group, lap, lists, bl
     at = ((place // SLOTS + lap * blocks) * (GROUP * SLOTS))[:, None] + row_of_group((place % SLOTS)[:, None], member[None, :])
     valid = tl.reshape(at < length[:, None], [GROUPS * GROUP])
     rows = tl.reshape(start[:, None] + at, [GROUPS * GROUP])
-    key = row_keys(X, Y, query, rows, valid, D, METRIC, GROUPS * GROUP, BLOCK_D)
+    key = stream_keys(X, Y, query, rows, valid, D, METRIC, GROUPS * GROUP, BLOCK_D, UNROLL)
     ids = rows if LISTS else tl.load(RowIds + rows, mask=valid, other=0)
     return pack(key, ids, valid), tl.cdiv(tl.max(length, axis=0), blocks * GROUP * SLOTS)
 
@@ -159,7 +161,7 @@ def ivf_rows(X, Y, RowIds, Offsets, Probes, Low, Distances, Ids, k, nprobe, bloc
     width = nprobe * blocks * SLOTS
     held = nearest(X, Y, RowIds, Offsets, Probes + query * nprobe, Low + query * width, query, k, width, 0, blocks, D, METRIC, False, K,
                    GROUP, GROUPS, CHUNK, BLOCK_D)  # fmt: skip
-    write(Distances, Ids, query, held, k, METRIC, K)
+    write(Distances, Ids, query, ascending(held, k, K), k, METRIC, K)
 
 
 def run(problem: Ivf, inputs: Arrays, block: Block) -> Arrays:

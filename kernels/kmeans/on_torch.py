@@ -7,6 +7,7 @@ import torch
 
 from kernels.distance.torch_impl import ieee
 from kernels.kmeans.seeding import SMALL, rounds
+from kernels.kmeans.torch_impl import unit
 
 CHUNK = 1 << 24
 
@@ -19,12 +20,6 @@ def host(array: torch.Tensor) -> np.ndarray:
 def squares(points: torch.Tensor) -> np.ndarray:
     """Squared norms [N] in float32, on the host."""
     return host(torch.cat([(chunk * chunk).sum(1) for chunk in _chunks(points)]))
-
-
-def unit(rows: torch.Tensor) -> torch.Tensor:
-    """Rows scaled to length 1; zero rows stay."""
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / torch.where(norms == 0, 1.0, norms)
 
 
 def take(points: torch.Tensor, ids: np.ndarray) -> torch.Tensor:

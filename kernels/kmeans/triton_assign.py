@@ -14,9 +14,8 @@ import triton
 import triton.language as tl
 
 from kernels.distance.triton_metric import COSINE, L2
-from kernels.filter.groups import group_rows
+from kernels.filter.groups import group_of, group_rows, member_of
 from kernels.filter.prepare import UNIT, scale_of
-from kernels.kmeans.triton_groups import group_of
 from kernels.kmeans.triton_halves import (
     SECOND,
     direct_keys,
@@ -250,12 +249,6 @@ def sums_looped(X, Centre, Order, Starts, FirstChunks, Labels, Factors, Sums, Co
     store_sums(Sums, sums, columns, D, SIZE)
     if tl.program_id(1) == 0:
         tl.store(Counts + tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE), tl.sum(counts, axis=1))
-
-
-@triton.jit
-def member_of(row, SIZE: tl.constexpr, ACROSS: tl.constexpr, TOGETHER: tl.constexpr):
-    """Which member of its group a row is."""
-    return row % (SIZE * ACROSS) // (ACROSS * TOGETHER) * TOGETHER + row % TOGETHER
 
 
 @triton.jit(do_not_specialize=["K"])

@@ -15,6 +15,7 @@ import triton.language as tl
 
 from kernels.distance.triton_metric import COSINE
 from kernels.filter import EXACTLY, TILE
+from kernels.filter.groups import group_of
 from kernels.filter.tensor_cores import group_minima
 from kernels.kmeans.triton_halves import (
     SECOND,
@@ -35,12 +36,6 @@ SPAN = tl.constexpr(TILE)
 PIECE = tl.constexpr(EXACTLY)
 LANES = tl.constexpr(4)
 """Groups of a block of 4 GROUP centroids: as many as threads of tensor cores' results share a row."""
-
-
-@triton.jit
-def group_of(row, SIZE: tl.constexpr, ACROSS: tl.constexpr, TOGETHER: tl.constexpr):
-    """The group that a row is in: the inverse of `kernels.filter.groups.group_rows`."""
-    return row // (SIZE * ACROSS) * ACROSS + row % (ACROSS * TOGETHER) // TOGETHER
 
 
 @triton.jit
@@ -192,7 +187,7 @@ def groups_narrow(X, Columns, Centre, Largest, Offsets, Bounds, PointNorms, Grou
     for column in tl.static_range(0, D):
         value = (tl.load(X + points * D + column, mask=some, other=0.0) - tl.load(Centre + column)) * factor  # cosine's centre is 0
         squares += value * value
-        values += (value,)  # type: ignore[assignment]
+        values += (value,)  # type: ignore[assignment]  # Triton has no list, and mypy a type for each length of a tuple
     width = tl.full([], D, tl.int32)
     norm, error = point_bounds(squares, tl.zeros_like(squares), width, METRIC, 0)
     tl.store(PointNorms + points, norm, mask=some)

@@ -22,7 +22,7 @@ import triton
 from kernels.contract import Arrays, Block
 from kernels.filter import EXACTLY, NARROW, TILE, tensor_cores
 from kernels.filter.groups import Grouping
-from kernels.filter.prepare import Frame
+from kernels.filter.prepare import Frame, half_width
 from kernels.kmeans import KMeans, triton_assign, triton_groups
 from kernels.kmeans.lloyd import iterate
 from kernels.kmeans.space import TRITON as SPACE
@@ -72,11 +72,6 @@ class Centroids:
     def count(self) -> int:
         return triton.cdiv(len(self.values), self.grouping.size * self.grouping.across) * self.grouping.across
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The grouping as compile-time constants."""
-        return {"SIZE": self.grouping.size, "ACROSS": self.grouping.across, "TOGETHER": self.grouping.together}
-
 
 def run(problem: KMeans, inputs: Arrays, block: Block) -> Arrays:
     """Labels [n] and inertia of the last iteration, centroids [k, d] after it, and how many points each has [k]."""
@@ -86,7 +81,7 @@ def run(problem: KMeans, inputs: Arrays, block: Block) -> Arrays:
 def prepare(problem: KMeans, points: torch.Tensor, block: Block) -> Points:
     """The frame, and for long rows a half-precision copy: what all iterations share."""
     by = Frame(*centre_of(problem.metric, points))
-    (n, d), width, device = points.shape, _width(problem.d), points.device
+    (n, d), width, device = points.shape, half_width(problem.d), points.device
     norms, half = torch.empty(n, device=device), None
     if d > WIDEST:
         half = torch.empty((n, width), dtype=torch.float16, device=device), torch.empty(n, device=device)
@@ -104,18 +99,14 @@ def step(problem: KMeans, points: Points, centroids: torch.Tensor, block: Block)
     width = min(128, triton.next_power_of_2(problem.d))
     triton_assign.means_kernel[(problem.k, triton.cdiv(problem.d, width))](
         sums, counts, first_chunks, ready.values, points.frame.centre, points.frame.largest, means, points_of, problem.k, problem.d,
-        METRIC=NUMBER[problem.metric], CHUNKS=16, BLOCK_D=width, **ready.sizes,
+        METRIC=NUMBER[problem.metric], CHUNKS=16, BLOCK_D=width, **ready.grouping.constants,
     )  # fmt: skip
     moved = means if problem.metric == "l2" else unit(means)
     return {"labels": labels, "centroids": moved, "counts": points_of, "inertia": inertia.sum(dtype=torch.float64)}
 
 
-def _width(d: int) -> int:
-    return triton.cdiv(d, 16) * 16
-
-
 def _centroids(metric: str, by: Frame, centroids: torch.Tensor, block: Block) -> Centroids:
-    (k, d), width, device = centroids.shape, _width(centroids.shape[1]), centroids.device
+    (k, d), width, device = centroids.shape, half_width(centroids.shape[1]), centroids.device
     narrow = d < NARROW
     across, together = (NARROW_GROUPS, 1) if narrow else (tensor_cores.ACROSS, tensor_cores.TOGETHER)
     grouping = Grouping(block["GROUP"], across, together)
@@ -149,7 +140,7 @@ def _groups(metric: str, points: Points, ready: Centroids, block: Block) -> torc
         _groups_by_halves(2, 64, metric, points, ready, (groups, undecided, undecided_count, left, left_count), block)
     triton_groups.groups_exact[(min(LISTED, triton.cdiv(n, 32)),)](
         points.values, ready.values, groups, left, left_count, k, ready.count, d, METRIC=NUMBER[metric], BLOCK_Q=32, BLOCK_N=64, BLOCK_D=16,
-        **ready.sizes,
+        **ready.grouping.constants,
     )  # fmt: skip
     return groups
 
@@ -190,7 +181,13 @@ def _assigned(metric: str, points: Points, ready: Centroids, groups: torch.Tenso
     counts = torch.empty((capacity, ready.grouping.size), dtype=torch.int32, device=device)
     by, chunks = (points.frame.centre, points.frame.largest), (order, starts, first_chunks, labels)
     given = (points.values, ready.values, points.norms, *by, ready.first, ready.second, ready.offsets, ready.bounds, *chunks)
-    options: dict[str, Any] = {"METRIC": NUMBER[metric], "CHUNK": chunk, "PLACES": places, "ROWS": block["ROWS"], **ready.sizes}
+    options: dict[str, Any] = {
+        "METRIC": NUMBER[metric],
+        "CHUNK": chunk,
+        "PLACES": places,
+        "ROWS": block["ROWS"],
+        **ready.grouping.constants,
+    }
     warps = ready.grouping.size // 8
     options |= {"num_warps": warps, "num_stages": 1, "maxnreg": THIRD_OF_A_MULTIPROCESSOR if warps == 4 else HALF_A_MULTIPROCESSOR}
     width = ready.first.shape[1]

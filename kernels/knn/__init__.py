@@ -12,13 +12,11 @@ from kernels import dispatch, metrics
 from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, standard_normal
 from kernels.distance import OPERATIONS, ORACLE
 from kernels.distance.tolerance import spread
-from kernels.filter import NARROW
+from kernels.filter import FEW, NARROW
 from kernels.knn import peers, reference
 from kernels.knn.compare import compare
 
 Data = Literal["normal", "offset", "duplicates", "constant", "nan"]
-FEW = 256
-"""Queries up to which launching takes longer than computing, so that repeated calls are replayed."""
 SCRATCH = 1 << 30
 """Bytes of scratch on the device that the GPU backends stay within, whatever the number of queries."""
 
@@ -172,7 +170,7 @@ def knn(queries: Any, collection: Any, k: int, metric: str = "l2", *, block: dic
         raise BadInput(f"collection: shape {list(collection.shape)}; give rows [N, D]")
     wide, rows = dispatch.rows(queries), dispatch.rows(collection)
     problem = Knn(metric=known, q=wide.shape[0], n=rows.shape[0], d=rows.shape[1], k=int(k))
-    moving = "queries" if 1 < problem.q <= FEW else None  # for one there is a single launch, for many the launches do not count
+    moving = "queries" if problem.q > 1 else None  # for one there are no launches to save
     found = dispatch.compute(OPERATOR, problem, {"queries": wide, "collection": rows}, block, moving)
     shape = (*queries.shape[:-1], int(k))
     return found["distances"].reshape(shape), found["ids"].reshape(shape)

@@ -8,7 +8,7 @@ import triton.language as tl
 from kernels.distance.triton_metric import distance_of, stream_keys
 from kernels.filter.groups import group_rows
 from kernels.knn.space import PICKED
-from kernels.packing.triton_packing import NOTHING, pack
+from kernels.packing.triton_packing import NOTHING, pack, pick, unpack
 
 MOST = PICKED
 """Neighbours up to which picking one after the other is quick."""
@@ -19,31 +19,20 @@ TAIL = 8192
 
 
 @triton.jit
-def pick(values, k, K: tl.constexpr):
-    """The k smallest of `values`, ascending, as [K] with NOTHING behind them."""
-    picked = tl.full([K], NOTHING, tl.int64)
-    for place in range(0, k):
-        best = tl.min(values, axis=0)
-        picked = tl.where(tl.arange(0, K) == place, best, picked)
-        values = tl.where(values == best, NOTHING, values)
-    return picked
-
-
-@triton.jit
-def unpacked(packed, METRIC: tl.constexpr):
-    """(distances, ids) of candidates; infinitely far and -1 where there is none."""
-    high = (packed >> 32).to(tl.int32)
-    key = (high ^ ((high >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    none = packed == NOTHING
-    return distance_of(tl.where(none, float("inf"), key), METRIC), tl.where(none, -1, packed & 0xFFFFFFFF)
+def write(Distances, Ids, query, best, k, METRIC: tl.constexpr, K: tl.constexpr):
+    """Candidates [K], the best first, as row `query` of the outputs [*, k]; infinitely far and -1 where there is none."""
+    key, row = unpack(best)
+    slot = tl.arange(0, K)
+    tl.store(Distances + query * k + slot, distance_of(key, METRIC), mask=slot < k)
+    tl.store(Ids + query * k + slot, row, mask=slot < k)
 
 
 @triton.jit(do_not_specialize=["count"])
 def answer_kernel(Packed, Distances, Ids, count, METRIC: tl.constexpr, BLOCK: tl.constexpr):
     """Distances and ids of `count` candidates."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    distance, row = unpacked(tl.load(Packed + at, mask=at < count, other=NOTHING), METRIC)
-    tl.store(Distances + at, distance, mask=at < count)
+    key, row = unpack(tl.load(Packed + at, mask=at < count, other=NOTHING))
+    tl.store(Distances + at, distance_of(key, METRIC), mask=at < count)
     tl.store(Ids + at, row, mask=at < count)
 
 
@@ -65,7 +54,4 @@ def nearest_kernel(X, Y, Chosen, Counts, Distances, Ids, N, k, capacity, D, METR
         if first > 0:
             found = pick(tl.reshape(tl.join(best, found), [2 * K]), k, K)
         best = found
-    distance, row = unpacked(best, METRIC)
-    slot = tl.arange(0, K)
-    tl.store(Distances + query * k + slot, distance, mask=slot < k)
-    tl.store(Ids + query * k + slot, row, mask=slot < k)
+    write(Distances, Ids, query, best, k, METRIC, K)

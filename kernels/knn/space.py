@@ -33,7 +33,7 @@ def triton_rule(problem: Any, block: Block) -> str | None:
     if 32 * block["num_warps"] * block["maxnreg"] > REGISTERS:
         return f"{block['num_warps']} warps of {block['maxnreg']} registers a thread are more than {REGISTERS}"
     if problem.q == 1 and problem.k <= PICKED:
-        unused: tuple[str, ...] = (*_FILTER, "BLOCK_D", "HELD", "SPAN")
+        unused: tuple[str, ...] = (*_FILTER, "BLOCK_D", "HELD", "SPAN", "num_stages")
     elif problem.metric == "l1" or problem.d < NARROW:
         unused = (*_SINGLE, "BLOCK_D", "HELD", "SPAN", "num_stages")
     else:

@@ -20,7 +20,6 @@ import triton
 from kernels.contract import Arrays, Block
 from kernels.distance.triton_impl import norms, stream_width
 from kernels.filter.filtering import Filter
-from kernels.filter.groups import Grouping
 from kernels.filter.select import select_kernel
 from kernels.knn import SCRATCH, Knn, triton_single
 from kernels.knn.answer import AT_ONCE, MOST, TAIL, answer_kernel, nearest_kernel
@@ -71,7 +70,7 @@ def answer_few(
     at_once = max(1, AT_ONCE // size)
     nearest_kernel[(q,)](
         queries, collection, chosen.groups, chosen.counts, distances, ids, n, k, chosen.groups.shape[1], d, METRIC=NUMBER[by.metric],
-        K=MOST, GROUPS=at_once, **sizes(by.grouping), BLOCK_D=stream_width(d, TAIL // (at_once * size)), num_warps=8,
+        K=MOST, GROUPS=at_once, **by.grouping.constants, BLOCK_D=stream_width(d, TAIL // (at_once * size)), num_warps=8,
     )  # fmt: skip
 
 
@@ -84,15 +83,10 @@ def answer_many(
     splits = max(1, min(capacity // 4, REFINERS // q))
     refine_kernel[(q * splits,)](
         queries, collection, chosen.groups, chosen.counts, candidates, n, capacity, splits, d,
-        METRIC=NUMBER[by.metric], **sizes(by.grouping), BLOCK_D=stream_width(d, 128),
+        METRIC=NUMBER[by.metric], **by.grouping.constants, BLOCK_D=stream_width(d, 128),
     )  # fmt: skip
     best = smallest(candidates, k) if k <= LONGEST else candidates.topk(k, dim=1, largest=False).values
     answer_kernel[(triton.cdiv(best.numel(), 1024),)](best, distances, ids, best.numel(), METRIC=NUMBER[by.metric], BLOCK=1024)
-
-
-def sizes(grouping: Grouping) -> dict[str, int]:
-    """A grouping as the kernels' constants."""
-    return {"SIZE": grouping.size, "ACROSS": grouping.across, "TOGETHER": grouping.together}
 
 
 @dataclass(frozen=True)
@@ -134,6 +128,6 @@ def choose_exactly(by: Filter, queries: torch.Tensor, collection: torch.Tensor, 
     for start in range(0, len(queries), room):
         exact_minima[(PROGRAMS,)](
             queries, collection, *row_norms, best, *left, start, room, n, groups, d,
-            METRIC=NUMBER[by.metric], **sizes(by.grouping), BLOCK_Q=32, BLOCK_D=32,
+            METRIC=NUMBER[by.metric], **by.grouping.constants, BLOCK_Q=32, BLOCK_D=32,
         )  # fmt: skip
         exact_select[(room,)](best, *left, chosen.groups, chosen.counts, start, groups, k, capacity, BLOCK=1024)

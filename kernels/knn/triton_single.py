@@ -15,10 +15,10 @@ import triton
 import triton.language as tl
 
 from kernels.contract import Arrays, Block
-from kernels.distance.triton_metric import COSINE, L1, L2, stream_keys, stream_sums
-from kernels.knn.answer import MOST, TAIL, pick, unpacked
+from kernels.distance.triton_metric import COSINE, stream_keys, stream_sums
+from kernels.knn.answer import MOST, TAIL, write
 from kernels.metrics import NUMBER
-from kernels.packing.triton_packing import NOTHING, pack
+from kernels.packing.triton_packing import NOTHING, pack, pick
 
 SPANS = 1024
 """Spans at most: as many as the last program compares at once."""
@@ -64,42 +64,22 @@ def cosine_order(key, squares):
     return tl.where(squares == 0, 0.0, key * tl.rsqrt(squares))
 
 
-@triton.jit
-def whole_keys(Y, query, rows, D, valid, METRIC: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Keys of one query [BLOCK_D] and rows of no more columns; for cosine what only orders rows, -x·y / |y|."""
-    columns = tl.arange(0, BLOCK_D)
-    row = tl.load(Y + rows[:, None] * D + columns[None, :], mask=valid[:, None] & (columns < D)[None, :], other=0.0).to(tl.float32)
-    if METRIC == L2:
-        difference = row - query[None, :]
-        return tl.sum(difference * difference, axis=1)
-    if METRIC == L1:
-        return tl.sum(tl.abs(row - query[None, :]), axis=1)
-    key = 0.0 - tl.sum(row * query[None, :], axis=1)
-    if METRIC == COSINE:
-        key = cosine_order(key, tl.sum(row * row, axis=1))
-    return key
-
-
 @triton.jit(do_not_specialize=["N", "k", "spans", "blocks", "tiles"])
 def knn_single(X, Y, Groups, Spans, Ended, Distances, Ids, N, k, spans, blocks, tiles, D, METRIC: tl.constexpr, K: tl.constexpr,
-               WHOLE: tl.constexpr, STAGES: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TAIL_D: tl.constexpr,
-               SPANS: tl.constexpr, GROUPS: tl.constexpr):  # fmt: skip
-    """One query X [D]: `spans` programs of `blocks` blocks of `tiles` tiles. Ended must be zero, and is zero again afterwards.
+               WHOLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TAIL_D: tl.constexpr, SPANS: tl.constexpr,
+               GROUPS: tl.constexpr):  # fmt: skip
+    """One query X [D]: `spans` programs of `blocks` blocks of `tiles` tiles; WHOLE says that D is BLOCK_D.
 
-    WHOLE says that a row has no more than BLOCK_D columns; then the next tiles are on their way while one is scored.
+    Ended must be zero, and is zero again afterwards.
     """
     span = tl.program_id(0).to(tl.int64)
     each = tl.arange(0, BLOCK_N)
-    query = tl.load(X + tl.arange(0, BLOCK_D), mask=tl.arange(0, BLOCK_D) < D, other=0.0).to(tl.float32)
     best = tl.full([BLOCK_N], NOTHING, tl.int64)
     for block in range(0, blocks):
         found = tl.full([BLOCK_N], NOTHING, tl.int64)
-        for tile in tl.range(0, tiles, num_stages=STAGES):
+        for tile in range(0, tiles):
             rows = ((span * blocks + block) * tiles + tile) * BLOCK_N + each
-            if WHOLE:
-                key = whole_keys(Y, query, rows, D, rows < N, METRIC, BLOCK_D)
-            else:
-                key = stream_keys(X, Y, 0, rows, rows < N, D, METRIC, BLOCK_N, BLOCK_D)
+            key = stream_keys(X, Y, 0, rows, rows < N, BLOCK_D if WHOLE else D, METRIC, BLOCK_N, BLOCK_D)
             found = tl.minimum(found, pack(key, rows, rows < N))
         tl.store(Groups + (span * blocks + block) * BLOCK_N + each, found)
         best = tl.minimum(best, found)
@@ -111,11 +91,9 @@ def knn_single(X, Y, Groups, Spans, Ended, Distances, Ids, N, k, spans, blocks, 
         inside = (near != NOTHING)[:, None] & (tl.arange(0, GROUPS) < blocks * BLOCK_N)[None, :]
         places = Groups + start[:, None] + tl.arange(0, GROUPS)[None, :]
         near = pick(tl.reshape(tl.load(places, mask=inside, other=NOTHING, cache_modifier=".cg"), [K * GROUPS]), k, K)
-        if (tiles > 1) | (METRIC == COSINE):  # otherwise a group is a row, and its key the distance's
+        if tiles > 1:  # otherwise a group is a row
             near = rows_of_groups(X, Y, near, tiles, N, k, D, METRIC, K, TILES, TAIL_D, BLOCK_N)
-        distance, row = unpacked(near, METRIC)
-        tl.store(Distances + tl.arange(0, K), distance, mask=tl.arange(0, K) < k)
-        tl.store(Ids + tl.arange(0, K), row, mask=tl.arange(0, K) < k)
+        write(Distances, Ids, 0, near, k, METRIC, K)
         tl.store(Ended, 0)
 
 
@@ -150,9 +128,7 @@ def knn_pick(X, Y, Best, Distances, Ids, N, k, groups, size, D, METRIC: tl.const
         group = start[:, None] + (fold + tl.arange(0, TILES))[None, :] * BUCKETS
         found = tl.load(Best + group, mask=(near != NOTHING)[:, None] & (group < groups), other=NOTHING)
         best = pick(tl.reshape(tl.join(best, pick(tl.reshape(found, [K * TILES]), k, K)), [2 * K]), k, K)
-    distance, row = unpacked(rows_of_groups(X, Y, best, size, N, k, D, METRIC, K, TILES, TAIL_D, 1), METRIC)
-    tl.store(Distances + tl.arange(0, K), distance, mask=tl.arange(0, K) < k)
-    tl.store(Ids + tl.arange(0, K), row, mask=tl.arange(0, K) < k)
+    write(Distances, Ids, 0, rows_of_groups(X, Y, best, size, N, k, D, METRIC, K, TILES, TAIL_D, 1), k, METRIC, K)
 
 
 @functools.cache
@@ -164,7 +140,7 @@ def ended(device: torch.device, stream: int) -> torch.Tensor:
 def nearest(metric: str, query: torch.Tensor, collection: torch.Tensor, k: int, block: Block) -> Arrays:
     """Distances and ids [1, k] of the k nearest rows, k up to MOST, to one query [1, D].
 
-    `block`: ELEMENTS a tile; num_warps, num_stages and maxnreg are Triton's.
+    `block`: ELEMENTS a tile; num_warps and maxnreg are Triton's.
     """
     n, d = collection.shape
     distances = torch.empty((1, k), device=query.device)
@@ -184,7 +160,7 @@ def _once(metric: str, query: torch.Tensor, collection: torch.Tensor, distances:
     counter = ended(device, torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0)
     knn_single[(spans,)](
         query, collection, best, best[spans * blocks * rows :], counter, distances, ids, n, k, spans, blocks, tiles, d,
-        METRIC=NUMBER[metric], K=MOST, WHOLE=width >= d, STAGES=block["num_stages"], BLOCK_N=rows, BLOCK_D=width,
+        METRIC=NUMBER[metric], K=MOST, WHOLE=width == d, BLOCK_N=rows, BLOCK_D=width,
         TAIL_D=_tail(d), SPANS=SPANS, GROUPS=GROUPS, num_warps=block["num_warps"], maxnreg=block["maxnreg"],
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.cli import BadInput
 from kernels import dispatch
-from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, standard_normal
+from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature, as_bfloat16, standard_normal
 from kernels.distance.tolerance import spread
 from kernels.topk import peers, reference
 from kernels.topk.compare import compare
@@ -65,7 +65,7 @@ def inputs(problem: TopK, rng: np.random.Generator) -> Arrays:
     elif problem.data == "constant":
         values = np.ones_like(values)
     if problem.dtype == "bfloat16":
-        values = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+        values = as_bfloat16(values)
     return {"values": values}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.packing.triton_packing import NOTHING
+from kernels.packing.triton_packing import NOTHING, flipped
 from kernels.topk import NAN as NAN_KEY
 
 LAST = tl.constexpr(0x7FFFFFFF)
@@ -18,8 +18,7 @@ def key_of(values, LARGEST: tl.constexpr):
     """Keys that sort as floats do, or the other way round where LARGEST; equal for both zeros, and after all others for NaN."""
     values = values.to(tl.float32)
     values = 0.0 - values if LARGEST else values + 0.0  # neither gives -0.0
-    bits = values.to(tl.int32, bitcast=True)
-    return tl.where(values != values, NAN, bits ^ ((bits >> 31) & 0x7FFFFFFF))
+    return tl.where(values != values, NAN, flipped(values.to(tl.int32, bitcast=True)))
 
 
 @triton.jit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.packing.triton_packing import NOTHING
+from kernels.packing.triton_packing import NOTHING, flipped
 from kernels.topk.triton_keys import LAST, bound, first_bound, load, pack, store_some
 
 
@@ -73,7 +73,7 @@ def write(Packed, Values, Ids, row, packed, columns, k, SIZE: tl.constexpr, UNPA
     at = tl.arange(0, SIZE)
     if UNPACK:
         key, id = (packed >> 32).to(tl.int32), packed & 0xFFFFFFFF
-        value = tl.where(id < columns, (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True), float("inf"))
+        value = tl.where(id < columns, flipped(key).to(tl.float32, bitcast=True), float("inf"))
         value = 0.0 - value if LARGEST else value
         tl.store(Values + row * k + at, value.to(Values.dtype.element_ty), mask=at < k)
         tl.store(Ids + row * k + at, tl.where(id < columns, id, -1), mask=at < k)

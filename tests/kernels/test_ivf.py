@@ -22,6 +22,7 @@ from kernels.ivf.space import CUPY, TRITON
 from kernels.knn import knn
 from kernels.metrics import METRICS, Metric
 from tests.commands import run_module, run_python
+from tests.kernels.neighbours import SPOILED, answer
 from tests.needs import require
 
 LIBRARIES = pytest.mark.parametrize("library", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
@@ -390,43 +391,13 @@ def test_problems_that_are_refused(fields: dict[str, int], message: str) -> None
         Ivf(**{"n": 9, "d": 2, "lists": 4, **fields})
 
 
-def answer(problem: Ivf, seed: int = 0) -> tuple[Arrays, Arrays, Arrays]:
-    inputs = OPERATOR.make_inputs(problem, seed)
-    expected = OPERATOR.oracle(problem, inputs)
-    return inputs, expected, {"ids": expected["ids"].copy(), "distances": expected["distances"].astype(np.float32)}
-
-
-def wrong_row(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 3] = next(row for row in range(60) if row not in ids[0])
-
-
-def same_row_twice(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[1, 1] = ids[1, 0]
-
-
-def out_of_range(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 0] = 60
-
-
-def padding_early(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 4] = -1
-
-
-def wrong_order(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[1] = ids[1, ::-1].copy()
-
-
-def wrong_distance(ids: np.ndarray, distances: np.ndarray) -> None:
-    distances[0, 2] *= 1.001
-
-
-@pytest.mark.parametrize("spoil", [wrong_row, same_row_twice, out_of_range, padding_early, wrong_order, wrong_distance])
+@pytest.mark.parametrize("spoil", SPOILED)
 @pytest.mark.parametrize("metric", METRICS)
 def test_compare_finds_what_is_wrong(metric: Metric, spoil) -> None:
     problem = Ivf(metric=metric, q=2, n=60, d=6, k=5, lists=4, nprobe=2)
-    inputs, expected, outputs = answer(problem)
+    inputs, expected, outputs = answer(OPERATOR, problem)
     assert OPERATOR.compare(problem, inputs, outputs, expected).ok
-    spoil(outputs["ids"], outputs["distances"])
+    spoil(outputs["ids"], outputs["distances"], problem.n)
     verdict = OPERATOR.compare(problem, inputs, outputs, expected)
     assert not verdict.ok and verdict.error > 1 and verdict.message
 

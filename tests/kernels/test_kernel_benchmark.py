@@ -43,7 +43,7 @@ def measured(case: cases.Case, monkeypatch: pytest.MonkeyPatch) -> list[dict[str
     """The records of a small case on the CPU, through JSON as in a file."""
     for name in ("SAMPLES", "FEWER", "FEWEST"):
         monkeypatch.setattr(measuring, name, 3)
-    return json.loads(json.dumps([measuring.measure(row, {"cpu": Clock()}) for row in case.rows(HERE)]))  # type: ignore[dict-item]
+    return json.loads(json.dumps([measuring.measure(row, {"cpu": Clock()}) for row in case.rows(HERE)]))
 
 
 def by_name(record: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -134,7 +133,6 @@ for name, (rows, centroids) in cases.items():
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 @pytest.mark.parametrize("words", [("tests/kernels/interpret.py", "kmeans"), ("-c", UNDECIDED)], ids=["awkward", "undecided"])
 def test_triton_in_the_interpreter(words: tuple[str, str]) -> None:
     """The awkward problems, and data of which the bounds decide little."""

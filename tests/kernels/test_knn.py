@@ -14,6 +14,7 @@ from kernels import packing, registry
 from kernels.knn import OPERATOR, Knn, knn, knn_streamed, our_knn, peers, reference
 from kernels.knn.space import CUPY, TRITON
 from kernels.metrics import METRICS, Metric
+from tests.kernels.neighbours import SPOILED, answer
 from tests.needs import require
 
 LIBRARIES = pytest.mark.parametrize("library", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
@@ -149,50 +150,20 @@ def test_course_signature_checks_its_sizes() -> None:
         our_knn(5, 3, normal(4, 3), normal(3), 1)
 
 
-def answer(problem: Knn, seed: int = 0):
-    inputs = OPERATOR.make_inputs(problem, seed)
-    expected = OPERATOR.oracle(problem, inputs)
-    return inputs, expected, {"ids": expected["ids"].copy(), "distances": expected["distances"].astype(np.float32)}
-
-
-def wrong_row(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 3] = next(row for row in range(50) if row not in ids[0])
-
-
-def same_row_twice(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[1, 1] = ids[1, 0]
-
-
-def out_of_range(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 0] = 50
-
-
-def padding_early(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[0, 4] = -1
-
-
-def wrong_order(ids: np.ndarray, distances: np.ndarray) -> None:
-    ids[1] = ids[1, ::-1].copy()
-
-
-def wrong_distance(ids: np.ndarray, distances: np.ndarray) -> None:
-    distances[0, 2] *= 1.001
-
-
-@pytest.mark.parametrize("spoil", [wrong_row, same_row_twice, out_of_range, padding_early, wrong_order, wrong_distance])
+@pytest.mark.parametrize("spoil", SPOILED)
 @pytest.mark.parametrize("metric", METRICS)
 def test_compare_finds_what_is_wrong(metric: Metric, spoil) -> None:
     problem = Knn(metric=metric, q=2, n=50, d=6, k=5)
-    inputs, expected, outputs = answer(problem)
+    inputs, expected, outputs = answer(OPERATOR, problem)
     assert OPERATOR.compare(problem, inputs, outputs, expected).ok
-    spoil(outputs["ids"], outputs["distances"])
+    spoil(outputs["ids"], outputs["distances"], problem.n)
     verdict = OPERATOR.compare(problem, inputs, outputs, expected)
     assert not verdict.ok and verdict.error > 1 and verdict.message
 
 
 def test_compare_accepts_another_order_of_ties_and_ids_alone() -> None:
     problem = Knn(q=1, n=40, d=3, k=20, data="duplicates")
-    inputs, expected, outputs = answer(problem)
+    inputs, expected, outputs = answer(OPERATOR, problem)
     distances = expected["distances"][0]
     first = int(np.flatnonzero(distances[1:] == distances[:-1])[0])
     outputs["ids"][0, [first, first + 1]] = outputs["ids"][0, [first + 1, first]]
