@@ -38,7 +38,7 @@ $(VENV)/.%: locks/%.txt pyproject.toml $(PLUGIN)/pyproject.toml
 
 test: setup $(VENV)/.dev
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup $(VENV)/.dev
 	@$(BIN)/ruff format --check .

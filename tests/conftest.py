@@ -15,7 +15,7 @@ from tests.needs import FEATURES, require, required
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[dict[str, str]]:
-    """What a process needs in its environment to use the testbed's Slurm: up once, down at the end whatever happens."""
+    """What a process needs in its environment to use the testbed's Slurm: up once for a process of tests, down at its end in any case."""
     require("slurm")
     with tempfile.TemporaryDirectory(prefix="blockwise-slurm-") as folder:  # munge wants a path that everybody may pass
         Path(folder).chmod(0o755)
