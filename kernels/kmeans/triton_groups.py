@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.distance.triton_metric import COSINE
-from kernels.filter import EXACTLY, TILE
+from kernels.filter import TILE
 from kernels.filter.groups import group_of
 from kernels.filter.tensor_cores import group_minima
 from kernels.kmeans.triton_halves import (
@@ -23,7 +23,6 @@ from kernels.kmeans.triton_halves import (
     factor_of,
     far,
     framed,
-    halves,
     loaded,
     measured,
     point_bounds,
@@ -33,7 +32,6 @@ from kernels.kmeans.triton_halves import (
 from kernels.packing.triton_packing import NOTHING, pack
 
 SPAN = tl.constexpr(TILE)
-PIECE = tl.constexpr(EXACTLY)
 LANES = tl.constexpr(4)
 """Groups of a block of 4 GROUP centroids: as many as threads of tensor cores' results share a row."""
 
@@ -53,6 +51,16 @@ def track(minima, block, low, rival, where):
 
 
 @triton.jit
+def append(List, ListCount, points, which):
+    """Put those of the points that `which` says on a list."""
+    marked = which.to(tl.int32)
+    count = tl.sum(marked, axis=0)
+    if count > 0:
+        place = tl.atomic_add(ListCount, count) + tl.cumsum(marked, axis=0) - 1
+        tl.store(List + place, points.to(tl.int32), mask=which)
+
+
+@triton.jit
 def settle(points, some, low, rival, where, radius, Groups, Left, LeftCount, D, WIDTH: tl.constexpr):
     """Write the groups of points, and put those on the list Left that a minimum is within the radii of the least for."""
     group = where * WIDTH + tl.arange(0, WIDTH)[None, :]
@@ -61,11 +69,7 @@ def settle(points, some, low, rival, where, radius, Groups, Left, LeftCount, D, 
     rival = tl.min(tl.where(group == chosen[:, None], rival, low), axis=1)
     decided = (rival - radius > least + radius) & (least + radius < 0.375 * far(D) * far(D))
     tl.store(Groups + points, chosen.to(Groups.dtype.element_ty), mask=some & decided)
-    left = (some & (decided == 0)).to(tl.int32)
-    count = tl.sum(left, axis=0)
-    if count > 0:
-        place = tl.atomic_add(LeftCount, count) + tl.cumsum(left, axis=0) - 1
-        tl.store(Left + place, points.to(tl.int32), mask=left != 0)
+    append(Left, LeftCount, points, some & (decided == 0))
 
 
 @triton.jit
@@ -116,60 +120,6 @@ def groups_held(X, Centre, Largest, First, Second, Offsets, Bounds, PointNorms, 
         settle(points, some, low, rival, where, radius, Groups, Left, LeftCount, D, LANES)
 
 
-@triton.jit
-def span_products(X, Values, Centre, First, Second, points, some, factor, at, begin, end, D, width, METRIC: tl.constexpr,
-                  PARTS: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """Products of points and centroids over the columns from `begin` to before `end`."""
-    product = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
-    for start in range(begin, end, BLOCK_D):
-        columns = start + tl.arange(0, BLOCK_D)
-        inside = (columns < width)[None, :]
-        if PARTS == 2:
-            first, second = halves(framed(loaded(X, points, some, columns, D), Centre, columns, factor, D, METRIC))
-            product += products(first, second, First, Second, at + columns[None, :], inside, PARTS)
-        else:
-            first = tl.load(Values + points[:, None] * width + columns[None, :], mask=some[:, None] & inside, other=0.0)
-            product = tl.dot(first, tl.trans(tl.load(First + at + columns[None, :], mask=inside, other=0.0)), product)
-    return product
-
-
-@triton.jit(do_not_specialize=["N", "tiles"])
-def groups_looped(X, Values, PointNorms, PointErrors, Centre, Largest, First, Second, Offsets, Bounds, Groups, List, ListCount, Left,
-                  LeftCount, N, tiles, D, width, METRIC: tl.constexpr, PARTS: tl.constexpr, LONG: tl.constexpr, BLOCK_Q: tl.constexpr,
-                  BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """The same BLOCK_D columns at a time: of all points in the half precision they were prepared in, or of listed ones as they are.
-
-    LONG: there are more than PIECE columns, after which a sum is added up in float32 proper, as the radius presumes.
-    """
-    count = N
-    if PARTS == 2:
-        count = tl.load(ListCount)
-    for tile in range(tl.program_id(0), tl.cdiv(count, BLOCK_Q), tl.num_programs(0)):
-        points, some = listed(List, ListCount, tile, N, PARTS == 2, BLOCK_Q)
-        norm = tl.load(PointNorms + points, mask=some, other=0.0)
-        error = tl.load(PointErrors + points, mask=some, other=0.0)
-        factor = tl.zeros([BLOCK_Q], tl.float32)
-        if PARTS == 2:
-            factor = factor_of(squares_of(X, points, some, D, BLOCK_Q, BLOCK_D), Largest, METRIC)
-            norm, error = point_bounds(norm * norm, factor * 0, D, METRIC, PARTS)
-            factor = tl.where(error < float("inf"), factor, 0.0)  # what halves cannot hold has no part in products
-        low, rival, where = start_of(BLOCK_Q, LANES)
-        for block in range(0, tiles * SPAN // BLOCK_N):
-            rows = block * BLOCK_N + tl.arange(0, BLOCK_N)
-            at = rows[:, None].to(tl.int64) * width
-            product = span_products(X, Values, Centre, First, Second, points, some, factor, at, 0, tl.minimum(width, PIECE), D, width,
-                                    METRIC, PARTS, BLOCK_Q, BLOCK_N, BLOCK_D)  # fmt: skip
-            if LONG:
-                for begin in range(PIECE, width, PIECE):
-                    product += span_products(X, Values, Centre, First, Second, points, some, factor, at, begin,
-                                             tl.minimum(begin + PIECE, width), D, width, METRIC, PARTS, BLOCK_Q, BLOCK_N,
-                                             BLOCK_D)  # fmt: skip
-            minima = group_minima(tl.load(Offsets + rows)[None, :] - product, BLOCK_Q, BLOCK_N, BLOCK_N // LANES)
-            low, rival, where = track(minima, block, low, rival, where)
-        radius = radius_in(Bounds, norm, error, D, METRIC, PARTS)
-        settle(points, some, low, rival, where, radius, Groups, Left, LeftCount, D, LANES)
-
-
 @triton.jit(do_not_specialize=["N", "K", "padded"])
 def groups_narrow(X, Columns, Centre, Largest, Offsets, Bounds, PointNorms, Groups, Left, LeftCount, N, K, padded, D: tl.constexpr,
                   METRIC: tl.constexpr, GROUP: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
@@ -205,10 +155,10 @@ def groups_narrow(X, Columns, Centre, Largest, Offsets, Bounds, PointNorms, Grou
     settle(points, some, low, rival, where, radius, Groups, Left, LeftCount, width, BLOCK_N)
 
 
-@triton.jit(do_not_specialize=["K", "groups"])
-def groups_exact(X, C, Groups, Left, LeftCount, K, groups, D, METRIC: tl.constexpr, SIZE: tl.constexpr, ACROSS: tl.constexpr,
+@triton.jit(do_not_specialize=["K", "none"])
+def groups_exact(X, C, Groups, Left, LeftCount, K, none, D, METRIC: tl.constexpr, SIZE: tl.constexpr, ACROSS: tl.constexpr,
                  TOGETHER: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """Groups of listed points by direct differences; for a point that is not finite the number `groups`, which is none."""
+    """Groups of listed points by direct differences, their labels where a group is one centroid; `none` for a point that is not finite."""
     for tile in range(tl.program_id(0), tl.cdiv(tl.load(LeftCount), BLOCK_Q), tl.num_programs(0)):
         points, some = listed(Left, LeftCount, tile, 0, True, BLOCK_Q)
         squares = squares_of(X, points, some, D, BLOCK_Q, BLOCK_D)
@@ -217,5 +167,5 @@ def groups_exact(X, C, Groups, Left, LeftCount, K, groups, D, METRIC: tl.constex
             rows = start + tl.arange(0, BLOCK_N).to(tl.int64)
             key = direct_keys(X, C, points, rows, some, rows < K, D, METRIC, BLOCK_Q, BLOCK_N, BLOCK_D)
             best = tl.minimum(best, tl.min(pack(key, rows[None, :], (rows < K)[None, :]), axis=1))
-        group = tl.where(squares < float("inf"), group_of(best & 0xFFFFFFFF, SIZE, ACROSS, TOGETHER), groups)
+        group = tl.where(squares < float("inf"), group_of(best & 0xFFFFFFFF, SIZE, ACROSS, TOGETHER), none)
         tl.store(Groups + points, group.to(Groups.dtype.element_ty), mask=some)

@@ -113,9 +113,25 @@ def direct_keys(X, C, points, rows, some, valid, D, METRIC: tl.constexpr, BLOCK_
     return tile_differences(X, C, points, rows, some, valid, D, METRIC, BLOCK_Q, BLOCK_N)
 
 
+@triton.jit
+def row_keys(X, C, points, some, ids, K, D, METRIC: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Direct keys of points and one centroid each."""
+    total = tl.zeros([ROWS], tl.float32)
+    ids = tl.minimum(ids, K - 1)  # a rival may be a place without a centroid
+    for start in range(0, D, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        x, c = loaded(X, points, some, columns, D), loaded(C, ids, some, columns, D)
+        if METRIC == COSINE:
+            total -= tl.sum(x * c, axis=1)
+        else:
+            total += tl.sum((x - c) * (x - c), axis=1)
+    return total
+
+
 @triton.jit(do_not_specialize=["N"])
-def points_kernel(X, Centre, Largest, First, Norms, Errors, N, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
-    """First halves of a tile of points, with each one's bounds."""
+def points_kernel(X, Centre, Largest, First, Norms, Errors, Factors, N, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr,
+                  BLOCK_D: tl.constexpr):  # fmt: skip
+    """First halves of a tile of points, with each one's bounds and factor."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     some = rows < N
     squares = tl.zeros([ROWS], tl.float32)
@@ -133,6 +149,7 @@ def points_kernel(X, Centre, Largest, First, Norms, Errors, N, D, width, METRIC:
     norm, error = point_bounds(squares, errors, D, METRIC, 1)
     tl.store(Norms + rows, norm, mask=some)
     tl.store(Errors + rows, error, mask=some)
+    tl.store(Factors + rows, factor, mask=some)
 
 
 @triton.jit(do_not_specialize=["K", "padded"])

@@ -120,8 +120,12 @@ cases = {"outliers": (points, points[:40]), "offset": (points[::3][:200] + 1e4, 
 cases["ties"] = (np.repeat(points[:6], 20, axis=0), np.repeat(points[:6], 7, axis=0))
 far = points[2:202] + 1000 * np.repeat(rng.standard_normal((4, 17)), 50, axis=0)
 cases["close calls"] = (far, far[::5])
-long = rng.standard_normal((30, 1030))
-cases["long rows"] = (long, long[:4])
+long = rng.standard_normal((70, 1030))
+cases["long rows"] = (long[:30], long[:4])
+long = long[:, :150]
+cases["long ties"] = (np.repeat(long[:6], 10, axis=0), np.repeat(long[:6], 3, axis=0))
+cases["long pairs"] = (long, np.concatenate([long[:5], long[:5] + 1e-4 * long[5:10]]))
+cases["long close calls"] = (long[:1] + 1e-4 * rng.standard_normal((70, 150)), long[:1] + 1e-4 * rng.standard_normal((9, 150)))
 for name, (rows, centroids) in cases.items():
     for metric in ("l2", "cosine"):
         problem = KMeans(metric=metric, n=len(rows), d=rows.shape[1], k=len(centroids))
