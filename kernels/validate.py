@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from analysis.config import check as check_config
 from analysis.config import load
 from analysis.environment import environment, identity, versions
 from analysis.records import write_parquet
-from kernels import plan, registry
+from kernels import interpreter, plan, registry
 from kernels.arrays import place, poisoned, to_numpy
 from kernels.contract import Backend, Block, Operator, Problem, Space, Verdict
 from kernels.device import Device, find, libraries
@@ -72,7 +71,7 @@ def main() -> int:
 
     device = find(options.device)
     if device.kind == "cpu":
-        os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported; nothing else looks at it
+        interpreter.enable()
     config = load(options.config)
     check_config(config, options.config)
     operator = registry.operator(options.operator, config.get("operators", ()))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from analysis.cli import run
+from kernels import interpreter
 from kernels.filter import NARROW, filtering
 from kernels.filter.groups import Grouping
 from kernels.knn import triton_impl
@@ -71,6 +72,8 @@ def faults(metric: str, kind: str, queries: np.ndarray, collection: np.ndarray, 
 
 def main() -> int:
     device, wrong = "cuda" if torch.cuda.is_available() else "cpu", 0
+    if device == "cpu":
+        interpreter.enable()
     triton_impl.choose_exactly = lambda *_: None  # what is left is not what is looked at
     for few in (0, 256):  # rows prepared, and as they are
         filtering.FEW = few

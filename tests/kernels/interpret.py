@@ -1,6 +1,6 @@
 """Runs Triton backends over their operators' awkward problems in the interpreter: `TRITON_INTERPRET=1 python interpret.py OPERATOR…`.
 
-The interpreter is chosen when Triton is imported, so the tests run this in a process of its own.
+The interpreter is chosen when a kernel's module is imported, so the tests run this in a process of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import sys
 import torch
 
 from analysis.cli import run
-from kernels import registry
+from kernels import interpreter, registry
 from kernels.arrays import place, to_numpy
 
 
 def main() -> int:
+    interpreter.enable()
     torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN, so that what is never written shows
     failures = 0
     for word in sys.argv[1:]:

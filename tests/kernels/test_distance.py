@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -349,9 +346,7 @@ def test_triton_compiles_to_wide_loads_and_tensor_cores() -> None:
 
 @pytest.mark.parametrize("operator", ["distance", "knn", *OUTSIDE], ids=lambda word: Path(word).name)
 def test_triton_in_the_interpreter(operator: str) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("interpret.py")), operator]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run_python("tests/kernels/interpret.py", operator, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
