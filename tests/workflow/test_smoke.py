@@ -34,7 +34,9 @@ def test_it_compiles_for_absent_gpus_within_its_budget(run: Path):
     ok = table[table.verdict == "ok"]
     assert (ok.registers > 0).all()
     # CuPy compiles a module of several kernels at once: its compilations are the modules
-    compiled = ok[~ok.cached.astype(bool)].assign(unit=lambda rows: rows.hash.str.split("-").str[0]).drop_duplicates(["architecture", "unit"])
+    compiled = (
+        ok[~ok.cached.astype(bool)].assign(unit=lambda rows: rows.hash.str.split("-").str[0]).drop_duplicates(["architecture", "unit"])
+    )
     assert 0 < len(compiled) <= 200  # some 45 an architecture for Triton, at a sixth of a second each
 
 
