@@ -1,4 +1,4 @@
-"""Triton's interpreter, in which kernels run as NumPy on a CPU: what it computes is right, with exceptions in docs/decisions.md."""
+"""Triton's interpreter, in which kernels run as NumPy on a CPU: what it gets wrong (bfloat16) the backends go round."""
 
 from __future__ import annotations
 
