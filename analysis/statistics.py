@@ -6,6 +6,7 @@ from a fixed seed: the same samples always give the same digits.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,21 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
 
     low, high = _interval((a, b), statistic)
     return Summary(float(np.median(a) / np.median(b)), low, high, min(len(a), len(b)))
+
+
+def order_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """Two of the samples between which the median lies with 95 % confidence, of any distribution; of fewer than six, the outer two."""
+    ordered = sorted(samples)
+    rank = _rank(len(ordered))
+    return ordered[rank - 1], ordered[-rank]
+
+
+@functools.cache
+def _rank(n: int) -> int:
+    """The samples of that rank from below and from above enclose the median of `n`: each falls below it as a coin falls."""
+    from scipy.stats import binom
+
+    return max(1, int(binom.ppf((1 - LEVEL) / 2, n, 0.5)))
 
 
 def beats(gain: Summary, noise: float) -> bool:

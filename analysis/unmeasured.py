@@ -10,7 +10,10 @@ Row = tuple[str, str, int, str, str]
 
 
 def unmeasured(folder: Path) -> list[Row]:
-    """(experiment, backend or arm, how many, status, the first one's reason), in the order of the stages."""
+    """(experiment, backend or arm, how many, status, the first one's reason), in the order of the stages.
+
+    What stopped early in a sweep has a time, if not of all samples.
+    """
     rows: list[Row] = []
     for stage, column, fine, by, text in (
         ("compile", "verdict", "ok", "backend", "reason"),
@@ -21,7 +24,7 @@ def unmeasured(folder: Path) -> list[Row]:
     ):
         for path in sorted((folder / stage).glob("*.parquet")):
             frame = without_wrong(read(path, (column, by, text))) if column == "status" else read(path, (column, by, text))
-            lacking = frame[~frame[column].eq(fine)]
+            lacking = frame[~frame[column].isin([fine, "stopped"])]
             name = f"{stage} {path.name.removesuffix('.parquet')}"
             rows += [_row(name, key, group, text) for key, group in lacking.groupby([by, column], sort=True)]
     return rows

@@ -17,7 +17,7 @@ STAGES = ("sweep", "bench")
 
 @dataclass(frozen=True)
 class Experiment:
-    """One entry of a config's `sweep` or `bench`: problems of an operator, and how they are measured."""
+    """One entry of a config's `sweep` or `bench`: problems of an operator, and how they are measured. `race`: sure losers stop early."""
 
     stage: str
     name: str
@@ -26,6 +26,7 @@ class Experiment:
     backends: list[str]
     blocks: Mapping[str, Any]
     samples: int
+    race: bool
 
     def space(self, backend: Backend) -> Space:
         """The backend's block space as this experiment narrows it."""
@@ -51,7 +52,8 @@ def experiment(config: Mapping[str, Any], stage: str, name: str) -> Experiment:
         registry.space(operator, backend).narrowed(axes, f"{where}.blocks.{backend}")
     problems = operator.problem.grid(entry["problems"], f"{where}.problems")
     samples = entry.get("samples", config.get("samples", 30))
-    return Experiment(stage, name, operator, problems, entry.get("backends", known), entry.get("blocks", {}), samples)
+    racing = entry.get("race", config.get("race", True))
+    return Experiment(stage, name, operator, problems, entry.get("backends", known), entry.get("blocks", {}), samples, racing)
 
 
 def experiments(config: Mapping[str, Any]) -> list[Experiment]:

@@ -2,18 +2,19 @@
 
     python -m kernels.sweep --config config/smoke.yaml --experiment knn --device cpu --journal journal/ --out knn.cpu.parquet
 
-What cannot launch by the compile stage's report is recorded as pruned and not tried. Configurations come in random order;
-the default configuration is measured twice (A/A), which gives the noise floor. Every point is on the disk before the next
-one starts: run the same command again after a kill and only what is missing is measured.
+What cannot launch by the compile stage's report is recorded as pruned and not tried. The configurations of a problem race:
+they are measured in rounds, in random order, and sure losers stop early (`race: false` in the config measures all to the
+end); see `kernels.race`. The default configuration is measured twice (A/A), which gives the noise floor. Every point is on the
+disk as soon as it is through: run the same command again after a kill and only what is missing is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import itertools
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from kernels.compile import pruned
 from kernels.contract import Backend, Block, Problem
 from kernels.device import Device
 from kernels.job import Job, arguments, experiment_of
-from kernels.timing import measure
+from kernels.race import Runner, race
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point to measure: `role` is "candidate", or "aa" for the second measurement of the default block."""
+    """A point to measure: `role` is "candidate", or "aa" for the second measurement of the default block; both are measured to the end."""
 
     backend: Backend
     problem: Problem
@@ -40,6 +41,7 @@ class Candidate:
     role: str
     point: str
     reason: str | None
+    stays: bool = False
 
 
 def backends_on(job: Job) -> list[Backend]:
@@ -60,62 +62,76 @@ def of_architecture(table: Any, device: Device) -> Any:
     return table[table.architecture == "sm_{}{}".format(*torch.cuda.get_device_capability())]
 
 
-def candidates(job: Job, tables: list[Any]) -> Iterator[Candidate]:
-    """Every point of the experiment in random order within its problem, those that are ruled out with the reason."""
-    shuffle = random.Random(job.seed).shuffle
-    backends = backends_on(job)
-    for problem in job.experiment.problems:
-        found = []
-        for backend in backends:
-            space = job.experiment.space(backend)
-            valid = []
-            for block, reason in space.blocks(problem):
-                reason = reason or next((why for table in tables if (why := pruned(table, backend.name, problem, block))), None)
-                point = job.point(backend, problem, block, ruled_out=reason) if reason else job.point(backend, problem, block)
-                found.append(Candidate(backend, problem, block, "candidate", point, reason))
-                valid += [] if reason else [found[-1]]
-            if valid:
-                default = next((one for one in valid if one.block == dict(space.default)), valid[0])
-                found.append(Candidate(backend, problem, default.block, "aa", default.point, None))
-        shuffle(found)
-        yield from found
+def candidates(job: Job, tables: list[Any]) -> Iterator[list[Candidate]]:
+    """The points of each problem and backend, those that are ruled out with the reason."""
+    for problem, backend in itertools.product(job.experiment.problems, backends_on(job)):
+        space = job.experiment.space(backend)
+        ruled_out: list[Candidate] = []
+        valid: list[Candidate] = []
+        for block, reason in space.blocks(problem):
+            reason = reason or next((why for table in tables if (why := pruned(table, backend.name, problem, block))), None)
+            more: dict[str, Any] = {"ruled_out": reason} if reason else {"race": job.experiment.race}
+            found = Candidate(backend, problem, block, "candidate", job.point(backend, problem, block, **more), reason)
+            (ruled_out if reason else valid).append(found)
+        if valid:
+            default = next((number for number, one in enumerate(valid) if one.block == dict(space.default)), 0)
+            valid[default] = replace(valid[default], stays=True)
+            valid.append(replace(valid[default], role="aa"))
+        yield ruled_out + valid
 
 
-def measure_one(job: Job, candidate: Candidate, inputs: dict[str, Any]) -> None:
-    """Time one candidate and record it. A configuration that cannot run is a result, not an error of the job."""
-    record = (candidate.point, candidate.role, candidate.backend, candidate.problem, candidate.block)
+def record(job: Job, candidate: Candidate, runner: Runner, rivals: dict[Runner, Candidate]) -> None:
+    """Record one that is through. A configuration that cannot run is a result, not an error of the job."""
+    about = (candidate.point, candidate.role, candidate.backend, candidate.problem, candidate.block)
+    if runner.error:
+        job.fail(*about, job.place, runner.error)
+        return
+    values: dict[str, Any] = {"samples_ms": runner.timed.samples_ms, "first_call_ms": runner.timed.first_call_ms, "spent_s": runner.spent_s}
+    if runner.lost_to:
+        rounds = f"{len(runner.timed.samples_ms)} of {job.experiment.samples} samples"
+        reason = f"{runner.factor:.3g} times as long as {dict(rivals[runner.lost_to].block)} after {rounds}"
+        values |= {"status": "stopped", "reason": reason}
+    job.record(*about, **values)
 
-    def call() -> Any:
-        return candidate.backend.run(candidate.problem, inputs, candidate.block)
 
+def measure(job: Job, todo: list[Candidate], placed: dict[str, Any]) -> Iterator[Candidate]:
+    """Race the points of one problem and backend, and record them; yields each that is through."""
+
+    def call_of(one: Candidate) -> Callable[[], Any]:
+        return lambda: one.backend.run(one.problem, placed, one.block)
+
+    rivals = {Runner(call_of(one), one.stays): one for one in todo if not one.reason}
+    for one in todo:
+        if one.reason:
+            job.record(one.point, one.role, one.backend, one.problem, one.block, status="pruned", reason=one.reason)
+            yield one
     job.gpu_before = job.gpu()
-    try:
-        (timed,) = measure([call], job.device, job.place.clock, job.experiment.samples, job.seed)
-    except Exception as error:  # out of memory, a launch that the driver refuses: by many types
-        job.fail(*record, job.place, error)
-    else:
-        job.record(*record, samples_ms=timed.samples_ms, first_call_ms=timed.first_call_ms)
+    experiment = job.experiment
+    for runner in race(list(rivals), job.device, job.place.clock, experiment.samples, job.seed, experiment.race):
+        record(job, rivals[runner], runner, rivals)
+        yield rivals[runner]
 
 
 def sweep(job: Job, tables: list[Any]) -> None:
     """Measure what has no record yet."""
     every = list(candidates(job, tables))
-    todo = [one for one in every if not job.has(one.point, one.role)]
-    print(f"{job.experiment.name}: {len(todo)} of {len(every)} points to measure on {job.device.name}", file=sys.stderr)
-    if todo:
-        job.place.prepare()
-    problem: Problem | None = None
-    placed: dict[str, Any] = {}
-    for one in tqdm(todo, desc=f"sweep {job.experiment.name}"):
-        if one.reason:
-            job.record(one.point, one.role, one.backend, one.problem, one.block, status="pruned", reason=one.reason)
-            continue
-        if one.problem != problem:
-            problem, placed = one.problem, {}
-            data = job.experiment.operator.make_inputs(problem, job.seed)
-        if one.backend.arrays not in placed:
-            placed[one.backend.arrays] = place(data, job.experiment.operator.shapes(problem), one.backend.arrays, job.device.kind)
-        measure_one(job, one, placed[one.backend.arrays])
+    missing = [[one for one in group if not job.has(one.point, one.role)] for group in every]
+    todo = [group for group in missing if group]
+    count = sum(map(len, todo))
+    print(f"{job.experiment.name}: {count} of {sum(map(len, every))} points to measure on {job.device.name}", file=sys.stderr)
+    if not todo:
+        return
+    job.place.prepare()
+    operator, kind = job.experiment.operator, job.device.kind
+    with tqdm(total=count, desc=f"sweep {job.experiment.name}") as progress:
+        for problem, groups in itertools.groupby(todo, key=lambda group: group[0].problem):
+            data, placed = operator.make_inputs(problem, job.seed), {}
+            for group in groups:
+                arrays = group[0].backend.arrays
+                if arrays not in placed:
+                    placed[arrays] = place(data, operator.shapes(problem), arrays, kind)
+                for _ in measure(job, group, placed[arrays]):
+                    progress.update()
 
 
 def main() -> int:

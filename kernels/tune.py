@@ -36,9 +36,9 @@ COLUMNS = (
 def winners(frame: Any) -> list[dict[str, Any]]:
     """An entry for each (operator, backend, problem) with a noise floor; see `kernels.tuned` for its fields."""
     entries = []
-    measured = frame[(frame.status == "measured") & (frame.attempt == frame.groupby("point").attempt.transform("max"))]
-    for (operator, backend, problem), group in measured.groupby(["operator", "backend", "problem"], sort=True):
-        rows = list(group.itertuples())
+    timed = frame[frame.status.isin(["measured", "stopped"]) & (frame.attempt == frame.groupby("point").attempt.transform("max"))]
+    for (operator, backend, problem), group in timed.groupby(["operator", "backend", "problem"], sort=True):
+        rows = list(group[group.status == "measured"].itertuples())
         medians = {row.point: summary(row.samples_ms).median for row in rows}
         default = next((row for row in rows if len(row.aa_samples_ms)), None)  # the default block is the one measured twice
         if default is None:
@@ -58,7 +58,7 @@ def winners(frame: Any) -> list[dict[str, Any]]:
                 "default_block": json.loads(default.block),
                 "default_ms": medians[default.point],
                 "noise": noise,
-                "candidates": len(rows),
+                "candidates": len(group),
                 "points": [best.point, default.point],
             }
         )

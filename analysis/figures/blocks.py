@@ -27,6 +27,8 @@ _CLASSES = (
     ("V", "invalid for the problem", r""),
 )
 _CELL: dict[str, dict[str, Any]] = {"pruned": {"facecolor": "#EEEEEE", "hatch": "///"}, "failed": {"facecolor": "#EEEEEE", "hatch": "xxx"}}
+STOPPED = "≈"
+"""Stands before the median of what stopped early as a sure loser."""
 
 
 def reason_class(reason: Any) -> tuple[str, str]:
@@ -38,11 +40,13 @@ def reason_class(reason: Any) -> tuple[str, str]:
 def draw(records: Path | str) -> Any:
     """The figure: each cell the best median over the axes not shown, in ms.
 
-    Cells where nothing could be measured are hatched, with the class of the reason; the fastest is outlined.
+    Cells where nothing could be measured are hatched, with the class of the reason; what stopped early as a sure loser has the
+    median of its few samples, after a sign; the fastest is outlined.
     """
     frame = points(records)
     best = timed(frame, records)
-    frame = frame.assign(median=best["median"].reindex(frame.index), key=frame["problem"].map(canonical))
+    stopped = frame["samples_ms"][frame["status"] == "stopped"].map(np.median)
+    frame = frame.assign(median=best["median"].reindex(frame.index).fillna(stopped), key=frame["problem"].map(canonical))
     frame = frame[frame["block"].map(bool)] if frame["block"].map(bool).any() else frame
     backends = list(dict.fromkeys(frame["backend"]))
     groups = (rows for _, rows in frame.groupby(["key", "backend"], sort=False))
@@ -78,7 +82,7 @@ def _map(figure: Any, axis: Any, rows: Frame, small: bool) -> list[tuple[str, st
     up = [block.get(shown[1], 0) if len(shown) > 1 else 0 for block in rows["block"]]
     xs, ys = sorted(set(across)), sorted(set(up))
     rows = rows.assign(column=[xs.index(value) for value in across], row=[ys.index(value) for value in up])
-    values = np.full((len(ys), len(xs)), np.nan)
+    values, signs = np.full((len(ys), len(xs)), np.nan), np.full((len(ys), len(xs)), "")
     used = []
     for (column, row), cell in rows.groupby(["column", "row"]):
         values[row, column] = cell["median"].min()
@@ -88,13 +92,15 @@ def _map(figure: Any, axis: Any, rows: Frame, small: bool) -> list[tuple[str, st
             axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="#999999", linewidth=0, zorder=1, **_CELL[worst["status"]]))
             text = axis.text(column, row, used[-1][0], ha="center", va="center", fontsize=7)
             text.set_bbox({"facecolor": "#EEEEEE", "edgecolor": "none", "pad": 0.8})
-    _color(figure, axis, values, small)
+        elif cell["status"][cell["median"].idxmin()] == "stopped":
+            signs[row, column] = STOPPED
+    _color(figure, axis, values, signs, small)
     _label(axis, shown, xs, ys)
     return used
 
 
-def _color(figure: Any, axis: Any, values: np.ndarray, small: bool) -> None:
-    """The measured cells in colour with their medians written in, and the outline of the smallest."""
+def _color(figure: Any, axis: Any, values: np.ndarray, signs: np.ndarray, small: bool) -> None:
+    """The measured cells in colour with their signs and medians written in, and the outline of the smallest."""
     colors = matplotlib.colormaps["cividis_r"]
     low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
     if low > high:
@@ -107,7 +113,15 @@ def _color(figure: Any, axis: Any, values: np.ndarray, small: bool) -> None:
         if np.isfinite(value):
             dark = sum(colors(norm(value))[:3]) < 1.5
             size = 5 if small or values.shape[1] > 6 else 7
-            axis.text(column, row, style.digits(value), ha="center", va="center", fontsize=size, color="white" if dark else "black")
+            axis.text(
+                column,
+                row,
+                signs[row, column] + style.digits(value),
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if dark else "black",
+            )
     row, column = np.unravel_index(np.nanargmin(values), values.shape)
     inside = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2, zorder=3)
     axis.add_patch(inside)
@@ -147,6 +161,8 @@ def _size(value: int) -> str:
 def _legend(frame: Frame, classes: dict[tuple[str, str], None]) -> list[Patch]:
     unmeasured = {status for status in _CELL if (frame["status"] == status).any()} if classes else set()
     handles = [Patch(label=status, edgecolor="#999999", **_CELL[status]) for status in _CELL if status in unmeasured]
+    if (frame["status"] == "stopped").any():
+        handles.append(Patch(label=f"{STOPPED}: stopped early, surely slower", facecolor="none", edgecolor="none"))
     return handles + [Patch(label=f"{letter}: {name}", facecolor="none", edgecolor="none") for letter, name in classes]
 
 

@@ -33,7 +33,7 @@ def table(records: Sequence[Path]) -> Frame:
                     "backend": backend,
                     **({"problem": label(mapping(problem), fields)} if fields else {}),
                     **_outcome(measured[measured.index.isin(every.index)]),
-                    **{status: int(counts.get(status, 0)) for status in ("measured", "pruned", "failed")},
+                    **{status: int(counts.get(status, 0)) for status in ("measured", "stopped", "pruned", "failed")},
                     "device": device(frame),
                 }
             )

@@ -120,6 +120,16 @@ def test_cells_are_the_best_medians_over_the_other_axes(written: Path):
     assert "32 measured, 2 failed, 2 pruned" in head(figure)
 
 
+def test_what_stopped_early_has_a_sign_before_the_median_of_its_samples(tmp_path: Path):
+    stopped = {"status": "stopped", "samples_ms": [9.0, 7.0, 8.0]}
+    rows = [row | (stopped if row["block"] == '{"ROWS": 256}' else {}) for row in synthetic.sweeps()]
+    figure = blocks.draw(stored(tmp_path, rows))
+    axis = next(axis for axis in figure.axes if axis.get_title() == "torch")
+    assert [text.get_text() for text in axis.texts] == ["≈8.00", "2.30", "2.00", "2.30"]
+    assert "31 measured, 2 failed, 2 pruned, 1 stopped" in head(figure)
+    assert "≈: stopped early, surely slower" in [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def test_a_space_of_one_axis_is_a_row(written: Path):
     axis = next(axis for axis in blocks.draw(written / SWEEP).axes if axis.get_title() == "torch")
     assert axis.get_xlabel() == "ROWS"

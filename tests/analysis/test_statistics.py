@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from analysis.cli import BadInput
-from analysis.statistics import Summary, beats, ratio, summary
+from analysis.statistics import Summary, beats, order_interval, ratio, summary
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=40)
 
@@ -44,6 +44,13 @@ def test_an_interval_holds_its_median_and_is_the_same_every_time(samples: list[f
     assert found.low <= found.median <= found.high
     assert found == summary(samples)
     assert found.n == len(samples)
+
+
+@pytest.mark.parametrize(("n", "ranks"), [(1, (1, 1)), (3, (1, 3)), (5, (1, 5)), (6, (1, 6)), (9, (2, 8)), (20, (6, 15)), (30, (10, 21))])
+def test_the_interval_by_order_statistics_is_that_of_tables(n: int, ranks: tuple[int, int]):
+    """Those of six and more as in tables of distribution-free intervals (Conover, Practical Nonparametric Statistics)."""
+    samples = np.random.default_rng(n).permutation(np.arange(1, n + 1)).tolist()
+    assert order_interval(samples) == ranks
 
 
 def test_equal_samples_have_an_interval_of_no_width():

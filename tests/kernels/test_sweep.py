@@ -21,6 +21,7 @@ from kernels import registry
 from kernels.device import Device, libraries
 from kernels.job import KEY, Place, with_noise
 from kernels.sweep import of_architecture
+from kernels.tune import winners
 from tests.commands import one_line, run_module, run_python
 from tests.kernels.tiny import CEILINGS, CONFIG, SOFTMAX, Stage, copy_softmax, write_config
 
@@ -37,6 +38,20 @@ SPACE = Space(axes={"ROWS": (16, 32, 64)}, default={"ROWS": 16}, rule=RULE)
 def run(problem, inputs, block):
     if block["ROWS"] == 32:
         raise ArithmeticError("no 32 rows today\\nnor tomorrow")
+    return sound(problem, inputs, block)
+"""
+SLOW = """
+import time
+from kernels.contract import Space
+from .numpy_impl import run as sound
+
+ARRAYS = "numpy"
+DEVICES = ("cpu",)
+SPACE = Space(axes={"ROWS": (16, 32, 64)}, default={"ROWS": 16})
+
+
+def run(problem, inputs, block):
+    time.sleep({16: 0.02, 32: 0.06, 64: 0.0}[block["ROWS"]])
     return sound(problem, inputs, block)
 """
 KILLED_AT_THE_FOURTH_RECORD = """
@@ -216,6 +231,23 @@ def test_a_block_that_is_ruled_out_no_longer_is_measured(monkeypatch: pytest.Mon
         found[status] = stage.run().set_index("block")
         assert found[status].status['{"ROWS": 64}'] == status
     assert found["pruned"].point['{"ROWS": 16}'] == found["measured"].point['{"ROWS": 16}']
+
+
+def test_sure_losers_stop_early_and_the_default_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = {"problems": [{"rows": 20, "columns": 40}], "backends": ["slow"]}
+    same = {"operators": [str(copy_softmax(tmp_path, slow_impl=SLOW))], "bench": {}}
+    write_config(tmp_path, sweep={"softmax": asked}, race=True, **same)
+    stage = Stage(monkeypatch, tmp_path)
+    rows = stage.run().set_index("block")
+    assert rows.status.to_dict() == {'{"ROWS": 16}': "measured", '{"ROWS": 32}': "stopped", '{"ROWS": 64}': "measured"}
+    assert rows.samples_ms.map(len).to_dict() == {'{"ROWS": 16}': 5, '{"ROWS": 32}': 3, '{"ROWS": 64}': 5}
+    assert re.fullmatch(r"\S+ times as long as {'ROWS': 64} after 3 of 5 samples", rows.reason['{"ROWS": 32}'])
+    assert len(rows.aa_samples_ms['{"ROWS": 16}']) == 5
+    assert rows.spent_s['{"ROWS": 32}'] > 4 * 0.06
+    (entry,) = winners(stage.run())
+    assert (entry["block"], entry["default_block"], entry["candidates"]) == ({"ROWS": 64}, {"ROWS": 16}, 3)
+    write_config(tmp_path, sweep={"softmax": {**asked, "race": False}}, race=True, **same)
+    assert set(stage.run().status) == {"measured"}
 
 
 def test_a_device_that_breaks_ends_the_job_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

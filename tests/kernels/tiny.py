@@ -21,6 +21,7 @@ CONFIG = {
     "devices": ["cpu"],
     "architectures": ["sm_80"],
     "samples": 5,
+    "race": False,  # so that the times of the day decide nothing
     "operators": [str(SOFTMAX)],
     "sweep": {
         "softmax": {

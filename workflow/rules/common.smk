@@ -189,7 +189,12 @@ def minutes(device, wanted):
 def spec_of(stage, name):
     """What an experiment's records depend on in the config, as text: a job is run again when it changes."""
     return json.dumps(
-        [RUN.config[stage][name], RUN.config["seed"], RUN.config.get("samples")],
+        [
+            RUN.config[stage][name],
+            RUN.config["seed"],
+            RUN.config.get("samples"),
+            stage == "sweep" and RUN.config.get("race"),
+        ],
         sort_keys=True,
     )
 
