@@ -16,15 +16,15 @@ def unmeasured(folder: Path) -> list[Row]:
     """
     rows: list[Row] = []
     for stage, column, fine, by, text in (
-        ("compile", "verdict", "ok", "backend", "reason"),
-        ("validate", "ok", True, "backend", "message"),
-        ("sweep", "status", "measured", "backend", "reason"),
-        ("bench", "status", "measured", "backend", "reason"),
-        ("rag", "status", "ok", "arm", "status"),
+        ("compile", "verdict", ["ok"], "backend", "reason"),
+        ("validate", "ok", [True], "backend", "message"),
+        ("sweep", "status", ["measured", "stopped"], "backend", "reason"),
+        ("bench", "status", ["measured"], "backend", "reason"),
+        ("rag", "status", ["ok"], "arm", "status"),
     ):
         for path in sorted((folder / stage).glob("*.parquet")):
             frame = without_wrong(read(path, (column, by, text))) if column == "status" else read(path, (column, by, text))
-            lacking = frame[~frame[column].isin([fine, "stopped"])]
+            lacking = frame[~frame[column].isin(fine)]
             name = f"{stage} {path.name.removesuffix('.parquet')}"
             rows += [_row(name, key, group, text) for key, group in lacking.groupby([by, column], sort=True)]
     return rows

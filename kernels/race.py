@@ -61,7 +61,7 @@ def race(
         rng.shuffle(alive)
         for runner in alive:
             _step(runner, step)
-        if early and number == 1 <= timing.WARMUP:
+        if early and timing.WARMUP and number == 1:
             _drop_hopeless(alive, warm)
         elif early and number >= timing.WARMUP + LEAST and number + 1 < len(steps):
             _drop_losers(alive)

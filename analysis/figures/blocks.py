@@ -113,15 +113,8 @@ def _color(figure: Any, axis: Any, values: np.ndarray, signs: np.ndarray, small:
         if np.isfinite(value):
             dark = sum(colors(norm(value))[:3]) < 1.5
             size = 5 if small or values.shape[1] > 6 else 7
-            axis.text(
-                column,
-                row,
-                signs[row, column] + style.digits(value),
-                ha="center",
-                va="center",
-                fontsize=size,
-                color="white" if dark else "black",
-            )
+            text, color = signs[row, column] + style.digits(value), "white" if dark else "black"
+            axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
     row, column = np.unravel_index(np.nanargmin(values), values.shape)
     inside = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2, zorder=3)
     axis.add_patch(inside)

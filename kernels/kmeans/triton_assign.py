@@ -24,11 +24,12 @@ from kernels.kmeans.triton_halves import (
     halves,
     loaded,
     point_bounds,
+    precedes,
     radius_in,
     row_keys,
     squares_of,
 )
-from kernels.kmeans.triton_sums import chunk_of, store_sums, with_sums
+from kernels.kmeans.triton_sums import chunk_of, points_at, store_chunk, with_sums
 
 
 @triton.jit
@@ -46,7 +47,7 @@ def direct(key, own, count, X, C, points, some, group, squares, K, D, METRIC: tl
         others = tl.where(tl.arange(0, SIZE)[None, :] == own[:, None], float("inf"), key)
         rival = first_of(others, tl.min(others, axis=1), SIZE)
         other = row_keys(X, C, points, some, group_rows(group, rival, SIZE, ACROSS, TOGETHER), K, D, METRIC, ROWS, BLOCK_D)
-        swap = (count == 2) & ((other < near) | ((other == near) & (rival < own)))
+        swap = (count == 2) & precedes(other, rival, near, own)
         own, near = tl.where(swap, rival, own), tl.where(swap, other, near)
         if tl.max(count, axis=0) > 2:
             ids = group_rows(group, tl.arange(0, SIZE), SIZE, ACROSS, TOGETHER)
@@ -108,9 +109,7 @@ def assign_held(X, C, PointNorms, Centre, Largest, First, Second, Offsets, Bound
     counts = tl.zeros([SIZE, ROWS], tl.int32)
     inertia = tl.zeros([ROWS], tl.float32)
     for at in range(start, last, ROWS):
-        places = at + tl.arange(0, ROWS)
-        some = places < last
-        points = tl.load(Order + places, mask=some, other=0)
+        points, some = points_at(Order, at, last, ROWS)
         squares, factor, norm, error, far_out = point_of(X, PointNorms, Largest, points, some, D, METRIC, ROWS, BLOCK_D)
         inner = tl.where(some & (far_out == 0), factor, 0.0)  # what halves cannot hold has no part in products
         first, second = halves(framed(loaded(X, points, some, columns, D), Centre, columns, inner, D, METRIC))
@@ -121,6 +120,4 @@ def assign_held(X, C, PointNorms, Centre, Largest, First, Second, Offsets, Bound
         tl.store(Labels + points, group_rows(group, own, SIZE, ACROSS, TOGETHER).to(tl.int32), mask=some)
         inertia += cost
         sums, counts = with_sums(sums, counts, first, second, own, some, far_out, X, Centre, points, columns, factor, D, METRIC, SIZE)
-    store_sums(Sums, sums, columns, D, SIZE)
-    tl.store(Counts + tl.program_id(0).to(tl.int64) * SIZE + members, tl.sum(counts, axis=1))
-    tl.store(Inertia + tl.program_id(0), tl.sum(inertia, axis=0))
+    store_chunk(Sums, Counts, Inertia, sums, counts, inertia, columns, D, SIZE)

@@ -128,6 +128,12 @@ def row_keys(X, C, points, some, ids, K, D, METRIC: tl.constexpr, ROWS: tl.const
     return total
 
 
+@triton.jit
+def precedes(key, id, other_key, other_id):
+    """Whether one centroid is nearer than another, of equals the smaller number."""
+    return (key < other_key) | ((key == other_key) & (id < other_id))
+
+
 @triton.jit(do_not_specialize=["N"])
 def points_kernel(X, Centre, Largest, First, Norms, Errors, Factors, N, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr,
                   BLOCK_D: tl.constexpr):  # fmt: skip

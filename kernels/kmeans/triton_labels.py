@@ -15,7 +15,7 @@ import triton.language as tl
 
 from kernels.filter import EXACTLY, TILE
 from kernels.kmeans.triton_groups import append, listed, products
-from kernels.kmeans.triton_halves import far, framed, halves, loaded, point_bounds, radius_in, row_keys
+from kernels.kmeans.triton_halves import far, framed, halves, loaded, point_bounds, precedes, radius_in, row_keys
 
 SPAN = tl.constexpr(TILE)
 PIECE = tl.constexpr(EXACTLY)
@@ -139,5 +139,4 @@ def pairs_kernel(X, C, Labels, Rivals, Pairs, PairCount, K, D, METRIC: tl.conste
         rival = tl.load(Rivals + points, mask=some, other=0).to(tl.int64)
         near = row_keys(X, C, points, some, own, K, D, METRIC, ROWS, BLOCK_D)
         other = row_keys(X, C, points, some, rival, K, D, METRIC, ROWS, BLOCK_D)
-        swap = (other < near) | ((other == near) & (rival < own))
-        tl.store(Labels + points, rival.to(tl.int32), mask=some & swap)
+        tl.store(Labels + points, rival.to(tl.int32), mask=some & precedes(other, rival, near, own))

@@ -65,10 +65,22 @@ def with_sums(sums, counts, first, second, own, some, far_out, X, Centre, points
 
 
 @triton.jit
-def store_sums(Sums, sums, columns, D, SIZE: tl.constexpr):
-    """Write a block of columns of the sums of this program's chunk."""
-    place = (tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE))[:, None] * D + columns[None, :]
-    tl.store(Sums + place, sums, mask=(columns < D)[None, :])
+def points_at(Order, at, last, ROWS: tl.constexpr):
+    """(points, whether there are any) at ROWS places from `at`, of those before `last`."""
+    places = at + tl.arange(0, ROWS)
+    some = places < last
+    return tl.load(Order + places, mask=some, other=0), some
+
+
+@triton.jit
+def store_chunk(Sums, Counts, Inertia, sums, counts, inertia, columns, D, SIZE: tl.constexpr):
+    """Write what a program found of its chunk (first grid axis) in a block of columns (second): counts are the same for each."""
+    chunk, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    members = chunk * SIZE + tl.arange(0, SIZE)
+    tl.store(Sums + members[:, None] * D + columns[None, :], sums, mask=(columns < D)[None, :])
+    tl.store(Inertia + chunk * tl.num_programs(1) + block, tl.sum(inertia, axis=0))
+    if block == 0:
+        tl.store(Counts + members, tl.sum(counts, axis=1))
 
 
 @triton.jit
@@ -92,9 +104,7 @@ def sums_kernel(X, C, Centre, Order, Starts, FirstChunks, Labels, Factors, Error
     counts = tl.zeros([SIZE, ROWS], tl.int32)
     inertia = tl.zeros([ROWS], tl.float32)
     for at in range(start, last, ROWS):
-        places = at + tl.arange(0, ROWS)
-        some = places < last
-        points = tl.load(Order + places, mask=some, other=0)
+        points, some = points_at(Order, at, last, ROWS)
         label = tl.load(Labels + points, mask=some, other=0).to(tl.int64)
         factor = tl.load(Factors + points, mask=some, other=0.0)
         far_out = (tl.load(Errors + points, mask=some, other=0.0) < float("inf")) == 0
@@ -103,10 +113,7 @@ def sums_kernel(X, C, Centre, Order, Starts, FirstChunks, Labels, Factors, Error
         first, second = halves(framed(x, Centre, columns, tl.where(far_out, 0.0, factor), D, METRIC))
         own = member_of(label, SIZE, ACROSS, TOGETHER)
         sums, counts = with_sums(sums, counts, first, second, own, some, far_out, X, Centre, points, columns, factor, D, METRIC, SIZE)
-    store_sums(Sums, sums, columns, D, SIZE)
-    tl.store(Inertia + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), tl.sum(inertia, axis=0))
-    if tl.program_id(1) == 0:
-        tl.store(Counts + tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE), tl.sum(counts, axis=1))
+    store_chunk(Sums, Counts, Inertia, sums, counts, inertia, columns, D, SIZE)
 
 
 @triton.jit(do_not_specialize=["K"])

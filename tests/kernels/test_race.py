@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -13,17 +12,18 @@ from hypothesis import strategies as st
 
 from kernels.device import Device
 from kernels.race import LEAST, Runner, race
+from kernels.timing import Call, CpuClock
 
 SAMPLES, WARMUP = 30, 3
 
 
-@dataclass
-class Played:
+class Played(CpuClock):
     """A clock on which a call takes the milliseconds that it returns."""
 
-    spent_ms: float = 0.0
+    def __init__(self) -> None:
+        self.spent_ms = 0.0
 
-    def time_ms(self, call: Callable[[], float]) -> float:
+    def time_ms(self, call: Call, flush: bool = True) -> float:
         took = call()
         self.spent_ms += took
         return took
@@ -33,7 +33,7 @@ def run(calls: list[Callable[[], float]], stays: int = 1, early: bool = True, se
     """The runners in the order of the calls, of which the first `stays` stay."""
     clock = Played()
     runners = [Runner(call, number < stays) for number, call in enumerate(calls)]
-    through = list(race(runners, Device("cpu", "a CPU"), clock, SAMPLES, seed, early))  # type: ignore[arg-type]
+    through = list(race(runners, Device("cpu", "a CPU"), clock, SAMPLES, seed, early))
     assert sorted(map(id, through)) == sorted(map(id, runners))  # each once
     return runners, clock
 

@@ -51,7 +51,7 @@ SPACE = Space(axes={"ROWS": (16, 32, 64)}, default={"ROWS": 16})
 
 
 def run(problem, inputs, block):
-    time.sleep({16: 0.02, 32: 0.06, 64: 0.0}[block["ROWS"]])
+    time.sleep({16: 0.02, 32: 0.06, 64: 0.0}[block["ROWS"]])  # stands for kernels whose times no noise of a machine confuses
     return sound(problem, inputs, block)
 """
 KILLED_AT_THE_FOURTH_RECORD = """

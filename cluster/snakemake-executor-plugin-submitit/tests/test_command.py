@@ -49,15 +49,14 @@ def test_a_command_that_has_ended_is_not_run_again():
 
 
 LATE = """
-import signal, time
+import os, signal
 import submitit
 from snakemake_executor_plugin_submitit.command import Command
 
 command = Command("kill -USR2 $PPID; sleep 0.2", {})
 
 def handler(*_):
-    while command.child.poll() is None:
-        time.sleep(0.01)
+    os.waitid(os.P_PID, command.child.pid, os.WEXITED | os.WNOWAIT)
     assert command.checkpoint() is None
     raise submitit.core.utils.UncompletedJobError("not requeued")
 
