@@ -216,7 +216,7 @@ class _Plan:
 
 def _search(plan: _Plan, inputs: Arrays, distances: torch.Tensor, ids: torch.Tensor) -> None:
     """Write distances and ids of a chunk of queries."""
-    queries, centroids, rows, row_ids, offsets = inputs.values()
+    queries, centroids, rows, row_ids, offsets = (inputs[name] for name in ("queries", "centroids", "rows", "ids", "offsets"))
     (q, d), lists, device, nprobe, k = queries.shape, len(centroids), queries.device, plan.problem.nprobe, plan.problem.k
     list_width, row_width = plan.list_blocks * SLOTS.value, plan.row_blocks * SLOTS.value
     list_low, row_low = torch.empty((q, list_width), device=device), torch.empty((q * nprobe, row_width), device=device)

@@ -126,11 +126,11 @@ def cost(problem: KMeans) -> Cost:
 
 
 def memory(problem: KMeans) -> Memory:
-    """Host: inputs, outputs and the oracle's copies. Device: inputs, half as much again, and scratch by points and chunks of them."""
+    """Host: inputs, outputs and the oracle's copies. Device: inputs, outputs, and scratch by points and pieces of them."""
     n, d, k = problem.n, problem.d, problem.k
     once = 4 * (n * d + 2 * k * d + n)
-    scratch = 64 * n + 4 * 32 * (n // 512 + k) * d + 16 * k * d + (1 << 30)  # the torch backend's chunk of distances and labels
-    return Memory(host=2 * once + 32 * k * d + 40 * n + (256 << 20), device=3 * once // 2 + scratch)
+    scratch = 64 * n + 4 * (n // 256 + k) * d + 16 * k * d + (1 << 30)  # the torch backend's chunk, or the rooms of Triton's programs
+    return Memory(host=2 * once + 32 * k * d + 40 * n + (256 << 20), device=once + scratch)
 
 
 def _native(function: Any, problem: KMeans, inputs: Arrays) -> Arrays:

@@ -21,21 +21,21 @@ WIDEST = 128
 
 
 def triton_rule(problem: Any, block: Block) -> str | None:
-    if block["GROUP"] > 32 and problem.d <= WIDEST:
-        return f"GROUP = {block['GROUP']} is for points of more than {WIDEST} columns"
-    if block["BLOCK_Q"] * 4 * block["GROUP"] > 128 * 32 * block["num_warps"]:
-        return f"a product of {block['BLOCK_Q']} x {4 * block['GROUP']} takes more than half the registers of {block['num_warps']} warps"
-    if problem.d < NARROW and block["num_stages"] > 2:
-        return f"num_stages without effect for d = {problem.d}"
-    return None
+    if block["BLOCK_Q"] * block["BLOCK_N"] > 128 * 32 * block["num_warps"]:
+        return f"a product of {block['BLOCK_Q']} x {block['BLOCK_N']} takes more than half the registers of {block['num_warps']} warps"
+    if problem.d < NARROW:
+        idle = [axis for axis in TRITON.axes if axis not in ("BLOCK_Q", "num_warps") and block[axis] != TRITON.default[axis]]
+    else:
+        idle = ["GROUP"] if problem.d > WIDEST and block["GROUP"] != TRITON.default["GROUP"] else []
+    return f"{idle[0]} is without effect for d = {problem.d}" if idle else None
 
 
 TRITON = Space(
     axes={
-        "BLOCK_Q": (64, 128, 256), "BLOCK_D": (64,), "GROUP": (32, 64), "ROWS": (32, 64), "CHUNK": (512, 1024), "num_warps": (4, 8),
-        "num_stages": (2, 3),
+        "BLOCK_Q": (64, 128), "BLOCK_N": (128, 256), "BLOCK_D": (64,), "GROUP": (2, 4), "ROWS": (32,), "CHUNK": (1024, 2048),
+        "num_warps": (4, 8), "num_stages": (2, 3, 4),
     },
-    default={"BLOCK_Q": 128, "BLOCK_D": 64, "GROUP": 32, "ROWS": 64, "CHUNK": 512, "num_warps": 8, "num_stages": 2},
+    default={"BLOCK_Q": 128, "BLOCK_N": 128, "BLOCK_D": 64, "GROUP": 2, "ROWS": 32, "CHUNK": 1024, "num_warps": 4, "num_stages": 2},
     rule=triton_rule,
-    powers_of_two=frozenset({"BLOCK_Q", "BLOCK_D", "GROUP", "ROWS", "CHUNK", "num_warps"}),
+    powers_of_two=frozenset({"BLOCK_Q", "BLOCK_N", "BLOCK_D", "GROUP", "ROWS", "CHUNK", "num_warps"}),
 )  # fmt: skip

@@ -13,14 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.distance.triton_metric import COSINE, L2, tile_differences, tile_products
-from kernels.filter import NARROW, ROUNDING
+from kernels.distance.triton_metric import COSINE, L2
+from kernels.filter import ROUNDING
 from kernels.filter.groups import radius_of
 from kernels.filter.prepare import UNIT, bounds_of, scale_of
 
-FEWEST = tl.constexpr(NARROW)
 SECOND = tl.constexpr(2.0**-11)
 FIRST = tl.constexpr(2.0**11)
+HUGE = tl.constexpr(2.0**126)
+"""The key of a place without a centroid: above all others, and finite whatever its last bits are."""
 LARGEST = tl.constexpr(65504.0)
 """The largest number of half precision."""
 LOST = tl.constexpr(8 * ROUNDING)
@@ -61,10 +62,12 @@ def factor_of(squares, Largest, METRIC: tl.constexpr):
 
 @triton.jit
 def framed(x, Centre, columns, factor, D, METRIC: tl.constexpr):
-    """Columns of rows x in the frame, by their factors."""
+    """Columns of rows x in the frame, by their factors, which for l2 are a power of two: one rounding either way."""
     if METRIC == L2:
-        x -= tl.load(Centre + columns, mask=columns < D, other=0.0)[None, :]
-    return x * factor[:, None]
+        centre = tl.load(Centre + columns, mask=columns < D, other=0.0)[None, :]
+        return tl.fma(x, tl.broadcast_to(factor[:, None], x.shape), -centre * factor[:, None])
+    else:
+        return x * factor[:, None]
 
 
 @triton.jit
@@ -77,7 +80,7 @@ def halves(value):
 @triton.jit
 def measured(value, PARTS: tl.constexpr):
     """(first, second, squared norms, squared errors of the first half where PARTS is 1) of values [rows, columns]."""
-    first, second = halves(tl.minimum(tl.maximum(value, -LARGEST), LARGEST))  # finite whatever the value is
+    first, second = halves(value)
     squares = tl.sum(value * value, axis=1)
     errors = tl.zeros_like(squares)
     if PARTS == 1:
@@ -88,7 +91,7 @@ def measured(value, PARTS: tl.constexpr):
 
 @triton.jit
 def point_bounds(squares, errors, D, METRIC: tl.constexpr, PARTS: tl.constexpr):
-    """(n, e) of points in float32 (PARTS 0), one half or two; e is infinite for what is not finite or far outside the frame."""
+    """(n, e) of points in one half or two; e is infinite for what is not finite or far outside the frame."""
     norm = tl.sqrt(squares)
     _, _, error = bounds_of(squares, errors, D, METRIC)
     if PARTS == 2:
@@ -99,25 +102,28 @@ def point_bounds(squares, errors, D, METRIC: tl.constexpr, PARTS: tl.constexpr):
 @triton.jit
 def radius_in(Bounds, norm, error, D, METRIC: tl.constexpr, PARTS: tl.constexpr):
     """The radius of each point, by its n and e and the largest of the centroids."""
-    if PARTS > 0:
-        D = tl.maximum(D, FEWEST)  # products of tensor cores, however few the columns
-    return radius_of(norm, norm, error, tl.load(Bounds), tl.load(Bounds + 1 + PARTS), D, METRIC)
+    return radius_of(norm, norm, error, tl.load(Bounds), tl.load(Bounds + PARTS), D, METRIC)
 
 
 @triton.jit
 def direct_keys(X, C, points, rows, some, valid, D, METRIC: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr,
                 BLOCK_D: tl.constexpr):  # fmt: skip
-    """Keys in float32: squared distances by direct differences, or for cosine negative products, whose order it is."""
-    if METRIC == COSINE:
-        return 0.0 - tile_products(X, C, points, rows, some, valid, D, BLOCK_Q, BLOCK_N, BLOCK_D)
-    return tile_differences(X, C, points, rows, some, valid, D, METRIC, BLOCK_Q, BLOCK_N)
+    """Keys [BLOCK_Q, BLOCK_N] in float32: squared distances by direct differences, or for cosine negative products, whose order it is."""
+    total = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
+    for start in range(0, D, BLOCK_D):
+        columns = start + tl.arange(0, BLOCK_D)
+        x, c = loaded(X, points, some, columns, D)[:, None, :], loaded(C, rows, valid, columns, D)[None, :, :]
+        if METRIC == COSINE:
+            total -= tl.sum(x * c, axis=2)
+        else:
+            total += tl.sum((x - c) * (x - c), axis=2)
+    return total
 
 
 @triton.jit
-def row_keys(X, C, points, some, ids, K, D, METRIC: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
+def row_keys(X, C, points, some, ids, D, METRIC: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
     """Direct keys of points and one centroid each."""
     total = tl.zeros([ROWS], tl.float32)
-    ids = tl.minimum(ids, K - 1)  # a rival may be a place without a centroid
     for start in range(0, D, BLOCK_D):
         columns = start + tl.arange(0, BLOCK_D)
         x, c = loaded(X, points, some, columns, D), loaded(C, ids, some, columns, D)
@@ -128,43 +134,12 @@ def row_keys(X, C, points, some, ids, K, D, METRIC: tl.constexpr, ROWS: tl.const
     return total
 
 
-@triton.jit
-def precedes(key, id, other_key, other_id):
-    """Whether one centroid is nearer than another, of equals the smaller number."""
-    return (key < other_key) | ((key == other_key) & (id < other_id))
+@triton.jit(do_not_specialize=["K"])
+def centroids_kernel(C, Centre, Largest, First, Second, Offsets, Bounds, K, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr,
+                     BLOCK_D: tl.constexpr):  # fmt: skip
+    """A tile of centroids in two halves, with offsets; beyond the last centroid and far outside the frame they are `HUGE`.
 
-
-@triton.jit(do_not_specialize=["N"])
-def points_kernel(X, Centre, Largest, First, Norms, Errors, Factors, N, D, width, METRIC: tl.constexpr, ROWS: tl.constexpr,
-                  BLOCK_D: tl.constexpr):  # fmt: skip
-    """First halves of a tile of points, with each one's bounds and factor."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    some = rows < N
-    squares = tl.zeros([ROWS], tl.float32)
-    if METRIC == COSINE:
-        squares = squares_of(X, rows, some, D, ROWS, BLOCK_D)
-    factor = factor_of(squares, Largest, METRIC)
-    squares = tl.zeros([ROWS], tl.float32)
-    errors = tl.zeros([ROWS], tl.float32)
-    for start in range(0, width, BLOCK_D):
-        columns = start + tl.arange(0, BLOCK_D)
-        first, _, square, error = measured(framed(loaded(X, rows, some, columns, D), Centre, columns, factor, D, METRIC), 1)
-        tl.store(First + rows[:, None] * width + columns[None, :], first, mask=some[:, None] & (columns < width)[None, :])
-        squares += square
-        errors += error
-    norm, error = point_bounds(squares, errors, D, METRIC, 1)
-    tl.store(Norms + rows, norm, mask=some)
-    tl.store(Errors + rows, error, mask=some)
-    tl.store(Factors + rows, factor, mask=some)
-
-
-@triton.jit(do_not_specialize=["K", "padded"])
-def centroids_kernel(C, Centre, Largest, First, Second, Columns, Offsets, Bounds, K, padded, D, width, METRIC: tl.constexpr,
-                     COLUMNS: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """A tile of centroids in two halves, with offsets; beyond the last centroid and far outside the frame they are infinite.
-
-    Bounds [4], zero before, are the largest n, and the largest e of float32, of one half and of two. COLUMNS asks for Columns [D, padded],
-    the same in float32.
+    Bounds [3], zero before, are the largest n, and the largest e of one half and of two.
     """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     some = rows < K
@@ -174,9 +149,8 @@ def centroids_kernel(C, Centre, Largest, First, Second, Columns, Offsets, Bounds
     for start in range(0, width, BLOCK_D):
         columns = start + tl.arange(0, BLOCK_D)
         value = framed(loaded(C, rows, some, columns, D), Centre, columns, factor, D, METRIC)
+        value = tl.minimum(tl.maximum(value, -LARGEST), LARGEST)  # finite, lest a key be less than all: what is cut is `far`
         first, second, square, error = measured(value, 1)
-        if COLUMNS:
-            tl.store(Columns + columns[None, :] * padded + rows[:, None], value, mask=(columns < D)[None, :])
         place, inside = rows[:, None] * width + columns[None, :], (columns < width)[None, :]
         tl.store(First + place, first, mask=inside)
         tl.store(Second + place, second, mask=inside)
@@ -185,8 +159,7 @@ def centroids_kernel(C, Centre, Largest, First, Second, Columns, Offsets, Bounds
     offset, norm, error = bounds_of(squares, tl.zeros_like(squares), D, METRIC)
     near = some & (squares < far(D) * far(D))
     norm = tl.where(near, norm, 0.0)
-    tl.store(Offsets + rows, tl.where(near, offset, float("inf")))
+    tl.store(Offsets + rows, tl.where(near, offset, HUGE))
     tl.atomic_max(Bounds, tl.max(norm, axis=0))
-    tl.atomic_max(Bounds + 1, tl.max(tl.where(near, error, 0.0), axis=0))
-    tl.atomic_max(Bounds + 2, tl.max(tl.where(near, error + tl.sqrt(errors), 0.0), axis=0))
-    tl.atomic_max(Bounds + 3, tl.max(tl.where(near, error + norm * LOST + D * LEAST, 0.0), axis=0))
+    tl.atomic_max(Bounds + 1, tl.max(tl.where(near, error + tl.sqrt(errors), 0.0), axis=0))
+    tl.atomic_max(Bounds + 2, tl.max(tl.where(near, error + norm * LOST + D * LEAST, 0.0), axis=0))

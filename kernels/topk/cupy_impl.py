@@ -85,8 +85,9 @@ __device__ uint64 bound(const uint64 (&mine)[ITEMS], unsigned K, uint64& fill) {
             if ((mine[i] & above) == prefix) atomicAdd(&counts[(mine[i] >> shift) & 255], 1);
         __syncthreads();
         if (threadIdx.x < 32) {
-            unsigned within;
-            int byte = find(counts, left, within);
+            unsigned within, sought = left;
+            __syncwarp();  // before one of the warp writes it
+            int byte = find(counts, sought, within);
             if (byte >= 0) {
                 left = within;
                 all = counts[byte] == within;

@@ -14,6 +14,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from analysis.cli import BadInput
 from kernels import registry
+from kernels.distance.tolerance import allowed
 from kernels.kmeans import METRICS, OPERATOR, KMeans, Metric, kmeans, on_numpy, on_torch, our_kmeans, peers, reference, seeding
 from kernels.kmeans.space import CUPY, TRITON
 from tests.commands import run_python
@@ -126,20 +127,62 @@ long = long[:, :150]
 cases["long ties"] = (np.repeat(long[:6], 10, axis=0), np.repeat(long[:6], 3, axis=0))
 cases["long pairs"] = (long, np.concatenate([long[:5], long[:5] + 1e-4 * long[5:10]]))
 cases["long close calls"] = (long[:1] + 1e-4 * rng.standard_normal((70, 150)), long[:1] + 1e-4 * rng.standard_normal((9, 150)))
+mixed = points[2:302, :5] * 10.0 ** rng.uniform(-18, 18, (300, 1))
+cases["few columns"] = (np.concatenate([mixed, mixed[:40]]), mixed[::9])
+wide = rng.standard_normal((60, 128)) * 10.0 ** rng.uniform(-8, 8, (60, 1))
+cases["mixed scales"] = (wide, wide[::2])
 for name, (rows, centroids) in cases.items():
-    for metric in ("l2", "cosine"):
+    for metric, group in (("l2", 2), ("cosine", 2), ("l2", 4), ("cosine", 4)):
+        block = dict(backend.space.default) | {"GROUP": group}
+        if backend.space.rule(KMeans(n=99, d=rows.shape[1], k=9), block):
+            continue  # rows of few columns, or of many, are not grouped
         problem = KMeans(metric=metric, n=len(rows), d=rows.shape[1], k=len(centroids))
         inputs = {"points": np.ascontiguousarray(rows, np.float32), "centroids": np.ascontiguousarray(centroids, np.float32)}
         tensors = {key: torch.from_numpy(array.copy()) for key, array in inputs.items()}
-        outputs = {key: np.asarray(array) for key, array in backend.run(problem, tensors, dict(backend.space.default)).items()}
+        outputs = {key: np.asarray(array) for key, array in backend.run(problem, tensors, block).items()}
         verdict = OPERATOR.compare(problem, inputs, outputs, OPERATOR.oracle(problem, inputs))
-        assert verdict.ok, (name, metric, verdict)
+        assert verdict.ok, (name, metric, group, verdict)
+"""
+
+EXACT_MEANS = """
+from fractions import Fraction
+import numpy as np
+import torch
+from kernels.kmeans import KMeans
+from kernels.kmeans.space import TRITON
+from kernels.kmeans.triton_narrow import step
+
+rng = np.random.default_rng(1)
+points = (rng.standard_normal((300, 3)) * 10.0 ** rng.uniform(-44, 18, (300, 1))).astype(np.float32)
+points[5] = np.nan
+centroids = points[:4]
+
+def clustered(order):
+    problem = KMeans(n=300, d=3, k=4)
+    found = step(problem, torch.from_numpy(points[order]), torch.from_numpy(centroids.copy()), dict(TRITON.default) | {"BLOCK_Q": 64})
+    return {name: np.asarray(array) for name, array in found.items()}
+
+order = rng.permutation(300)
+found, again = clustered(np.arange(300)), clustered(order)
+np.testing.assert_array_equal(found["labels"][order], again["labels"])
+np.testing.assert_array_equal(found["centroids"].view(np.int32), again["centroids"].view(np.int32))
+assert len(set(found["labels"].tolist()) - {-1}) > 1
+for cluster in set(found["labels"].tolist()) - {-1}:
+    mine = points[found["labels"] == cluster]
+    assert len(mine) == found["counts"][cluster]
+    for column in range(3):
+        mean = sum(map(Fraction, mine[:, column].tolist()), Fraction(0)) / len(mine)
+        assert found["centroids"][cluster, column] == np.float32(float(mean))
 """
 
 
-@pytest.mark.parametrize("words", [("tests/kernels/interpret.py", "kmeans"), ("-c", UNDECIDED)], ids=["awkward", "undecided"])
+@pytest.mark.parametrize(
+    "words",
+    [("tests/kernels/interpret.py", "kmeans"), ("-c", UNDECIDED), ("-c", EXACT_MEANS)],
+    ids=["awkward", "undecided", "means of few columns are exact"],
+)
 def test_triton_in_the_interpreter(words: tuple[str, str]) -> None:
-    """The awkward problems, and data of which the bounds decide little."""
+    """The awkward problems, data of which the bounds decide little, and sums that do not depend on the order of the points."""
     done = run_python(*words, TRITON_INTERPRET="1")
     assert done.returncode == 0, done
 
@@ -481,5 +524,10 @@ def test_clusters_on_a_gpu(library: str, metric: Metric, init: str) -> None:
     found, again = (kmeans(on_gpu(library, points), 10, metric, init=init) for _ in range(2))
     np.testing.assert_array_equal(off_gpu(found.labels), off_gpu(again.labels))
     np.testing.assert_array_equal(off_gpu(found.centroids), off_gpu(again.centroids))
-    labels, _ = reference.assign(points, off_gpu(found.centroids).astype(np.float64), metric)
-    assert np.mean(off_gpu(found.labels) == labels) > 0.999
+    _, nearest = reference.assign(points, off_gpu(found.centroids).astype(np.float64), metric)
+    own = off_gpu(found.centroids).astype(np.float64)[off_gpu(found.labels)]
+    if metric == "l2":
+        distances = np.linalg.norm(points - own, axis=1)
+    else:
+        distances = 1 - np.sum(reference.unit(points.astype(np.float64)) * reference.unit(own), axis=1)
+    assert np.all(distances <= nearest + 2 * allowed(metric, 24, nearest, 1.0))
