@@ -66,7 +66,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Centroids:
-    """Centroids [K, D], and in two halves [padded, width] with offsets [padded] and bounds [4] (see `centroids_kernel`)."""
+    """Centroids [K, D], and in two halves [padded, width] with offsets [padded] and bounds [3] (see `centroids_kernel`)."""
 
     values: torch.Tensor
     first: torch.Tensor
