@@ -123,4 +123,5 @@ def _interval(data: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    value = float(statistic(*data, axis=0))  # which a quantile between equal resamples may miss by its rounding
+    return min(float(found.low), value), max(float(found.high), value)
