@@ -23,11 +23,9 @@ WIDEST = 128
 def triton_rule(problem: Any, block: Block) -> str | None:
     if block["BLOCK_Q"] * block["BLOCK_N"] > 128 * 32 * block["num_warps"]:
         return f"a product of {block['BLOCK_Q']} x {block['BLOCK_N']} takes more than half the registers of {block['num_warps']} warps"
-    if problem.d < NARROW:
-        idle = [axis for axis in TRITON.axes if axis not in ("BLOCK_Q", "num_warps") and block[axis] != TRITON.default[axis]]
-    else:
-        idle = ["GROUP"] if problem.d > WIDEST and block["GROUP"] != TRITON.default["GROUP"] else []
-    return f"{idle[0]} is without effect for d = {problem.d}" if idle else None
+    idle = set(TRITON.axes) - {"BLOCK_Q", "num_warps"} if problem.d < NARROW else {"GROUP"} if problem.d > WIDEST else set()
+    changed = sorted(axis for axis in idle if block[axis] != TRITON.default[axis])
+    return f"{changed[0]} is without effect for d = {problem.d}" if changed else None
 
 
 TRITON = Space(

@@ -106,17 +106,23 @@ def radius_in(Bounds, norm, error, D, METRIC: tl.constexpr, PARTS: tl.constexpr)
 
 
 @triton.jit
+def part_of_keys(x, c, axis: tl.constexpr, METRIC: tl.constexpr):
+    """What columns of points x and centroids c, along an axis, add to direct keys: squared differences, or for cosine negative products."""
+    if METRIC == COSINE:
+        return 0.0 - tl.sum(x * c, axis=axis)
+    else:
+        return tl.sum((x - c) * (x - c), axis=axis)
+
+
+@triton.jit
 def direct_keys(X, C, points, rows, some, valid, D, METRIC: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr,
                 BLOCK_D: tl.constexpr):  # fmt: skip
-    """Keys [BLOCK_Q, BLOCK_N] in float32: squared distances by direct differences, or for cosine negative products, whose order it is."""
+    """Direct keys [BLOCK_Q, BLOCK_N] in float32, whose order is that of distances."""
     total = tl.zeros([BLOCK_Q, BLOCK_N], tl.float32)
     for start in range(0, D, BLOCK_D):
         columns = start + tl.arange(0, BLOCK_D)
         x, c = loaded(X, points, some, columns, D)[:, None, :], loaded(C, rows, valid, columns, D)[None, :, :]
-        if METRIC == COSINE:
-            total -= tl.sum(x * c, axis=2)
-        else:
-            total += tl.sum((x - c) * (x - c), axis=2)
+        total += part_of_keys(x, c, 2, METRIC)
     return total
 
 
@@ -126,11 +132,7 @@ def row_keys(X, C, points, some, ids, D, METRIC: tl.constexpr, ROWS: tl.constexp
     total = tl.zeros([ROWS], tl.float32)
     for start in range(0, D, BLOCK_D):
         columns = start + tl.arange(0, BLOCK_D)
-        x, c = loaded(X, points, some, columns, D), loaded(C, ids, some, columns, D)
-        if METRIC == COSINE:
-            total -= tl.sum(x * c, axis=1)
-        else:
-            total += tl.sum((x - c) * (x - c), axis=1)
+        total += part_of_keys(loaded(X, points, some, columns, D), loaded(C, ids, some, columns, D), 1, METRIC)
     return total
 
 

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.distance.triton_metric import COSINE
-from kernels.filter import EXACTLY, TILE
+from kernels.filter import EXACTLY, TILE, tensor_cores
 from kernels.filter.groups import group_of, group_rows, member_of
 from kernels.kmeans.triton_halves import (
     HUGE,
@@ -36,7 +36,7 @@ from kernels.packing.triton_packing import pack
 
 SPAN = tl.constexpr(TILE)
 PIECE = tl.constexpr(EXACTLY)
-LANES = tl.constexpr(4)
+LANES = tl.constexpr(tensor_cores.ACROSS)
 """Threads that share a row of the tensor cores' results: each has every fourth pair of columns."""
 EPSILON, TINY = tl.constexpr(2.0**-23), tl.constexpr(2.0**-100)
 """Of float32: the distance of neighbours, relative, and a value below which it is not looked for."""

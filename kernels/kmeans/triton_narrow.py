@@ -36,9 +36,9 @@ WORDS, MOST_COPIES = 1 << 19, 64
 @triton.jit
 def columns_of(X, rows, some, D: tl.constexpr):
     """The columns of rows of X, each as a tensor of its own."""
-    values = ()
+    values = ()  # type: tuple
     for column in tl.static_range(0, D):
-        values += (tl.load(X + rows * D + column, mask=some, other=0.0),)  # type: ignore[assignment]  # Triton has no list
+        values += (tl.load(X + rows * D + column, mask=some, other=0.0),)
     return values
 
 
@@ -49,15 +49,16 @@ def unit(values, D: tl.constexpr):
     for column in tl.static_range(1, D):
         largest = tl.maximum(largest, tl.abs(values[column]))
     largest = tl.where(largest > 0, largest, 1.0)
-    scaled, squares = (), 0.0
+    scaled = ()  # type: tuple
+    squares = 0.0
     for column in tl.static_range(0, D):
         value = tl.div_rn(values[column], largest)
         squares += value * value
-        scaled += (value,)  # type: ignore[assignment]
+        scaled += (value,)
     norm = tl.sqrt_rn(tl.where(squares > 0, squares, 1.0))
-    units = ()
+    units = ()  # type: tuple
     for column in tl.static_range(0, D):
-        units += (tl.div_rn(scaled[column], norm),)  # type: ignore[assignment]
+        units += (tl.div_rn(scaled[column], norm),)
     return units
 
 
@@ -158,10 +159,10 @@ def means_kernel(Words, Rows, Means, Counts, K, copies, D: tl.constexpr, METRIC:
     count = tl.sum(total(Words, first + D * BINS, 1, stride, copies), axis=0)
     power = 8 * tl.arange(0, BINS_PADDED) + LOWEST
     units = ((power + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)  # 2^power
-    means = ()
+    means = ()  # type: tuple
     for column in tl.static_range(0, D):
         sums = total(Words, first + column * BINS, BINS, stride, copies).to(tl.float64)
-        means += ((tl.sum(sums * units, axis=0) / tl.maximum(count, 1).to(tl.float64)).to(tl.float32),)  # type: ignore[assignment]
+        means += ((tl.sum(sums * units, axis=0) / tl.maximum(count, 1).to(tl.float64)).to(tl.float32),)
     if METRIC == COSINE:
         means = unit(means, D)
     for column in tl.static_range(0, D):

@@ -7,9 +7,6 @@ those of the pieces in theirs in float64, so nothing depends on which program co
 For l2 what is added up are differences to the first centroid of the group, so that no digit is lost to an offset that all points share.
 """
 
-# mypy: ignore-errors
-# Triton has no list, and mypy a type for each length of a tuple
-
 from __future__ import annotations
 
 import triton
@@ -17,7 +14,7 @@ import triton.language as tl
 
 from kernels.distance.triton_metric import COSINE, L2
 from kernels.filter.prepare import UNIT
-from kernels.kmeans.triton_halves import loaded
+from kernels.kmeans.triton_halves import loaded, part_of_keys
 from kernels.kmeans.triton_labels import centroid_of, group_with, member_with
 
 APART = tl.constexpr(4)
@@ -44,8 +41,7 @@ def decided(x, rows, ids, some, K, METRIC: tl.constexpr, SIZE: tl.constexpr, ROW
     least = tl.full([ROWS], float("inf"), tl.float32)
     own = tl.zeros([ROWS], tl.int32)
     for member in tl.static_range(SIZE):
-        c = rows[member][None, :]
-        key = tl.sum((x - c) * (x - c), axis=1) if METRIC == L2 else 0.0 - tl.sum(x * c, axis=1)
+        key = part_of_keys(x, rows[member][None, :], 1, METRIC)
         nearer = (key < least) & (ids[member] < K)
         own, least = tl.where(nearer, member, own), tl.where(nearer, key, least)
     return tl.where(some, own, SIZE), tl.where(some, least, 0.0)
@@ -54,7 +50,7 @@ def decided(x, rows, ids, some, K, METRIC: tl.constexpr, SIZE: tl.constexpr, ROW
 @triton.jit
 def members_of(C, group, columns, K, D, SIZE: tl.constexpr):
     """(ids, rows) of the SIZE centroids of a group; zeros beyond the last."""
-    ids, rows = (), ()
+    ids, rows = (), ()  # type: tuple, tuple
     for member in tl.static_range(SIZE):
         id = centroid_of(group, member, SIZE)
         ids += (id,)
@@ -65,7 +61,7 @@ def members_of(C, group, columns, K, D, SIZE: tl.constexpr):
 @triton.jit
 def divided(x, own, sums, counts, SIZE: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
     """Sums and counts of each member, with points x that have it for their own."""
-    more, many = (), ()
+    more, many = (), ()  # type: tuple, tuple
     for member in tl.static_range(SIZE):
         mine = own == member
         value = tl.reshape(tl.where(mine[:, None], x, 0.0), [APART, ROWS // APART, BLOCK_D])
@@ -102,7 +98,7 @@ def sums_kernel(X, C, Factors, Sorted, Order, Starts, Labels, Sums, Counts, Iner
         group = tl.load(Sorted + at).to(tl.int64)
         last = tl.minimum(tl.load(Starts + group + 1), end)
         ids, rows = members_of(C, group, columns, K, D, SIZE)
-        sums, counts = (), ()
+        sums, counts = (), ()  # type: tuple, tuple
         for _ in tl.static_range(SIZE):
             sums += (tl.zeros([ROWS if SIZE == 1 else ROWS // APART, BLOCK_D], tl.float32),)
             counts += (tl.zeros([ROWS], tl.int32),)
@@ -112,10 +108,8 @@ def sums_kernel(X, C, Factors, Sorted, Order, Starts, Labels, Sums, Counts, Iner
             some = places < last
             points = tl.load(Order + places, mask=some, other=0)
             x = loaded(X, points, some, columns, D)
-            factor = tl.full([ROWS], 1.0, tl.float32)
             if METRIC == COSINE:
-                factor = tl.load(Factors + points, mask=some, other=0.0) * (1.0 / UNIT)
-                x *= factor[:, None]
+                x *= (tl.load(Factors + points, mask=some, other=0.0) * (1.0 / UNIT))[:, None]
             if SIZE == 1:
                 value, cost = alone(x, rows[0], some, METRIC)
                 costs += cost
