@@ -21,7 +21,7 @@ from analysis import records
 from analysis.cli import replacing, run
 from analysis.config import check, load
 from analysis.environment import environment, versions
-from kernels import plan, registry
+from kernels import misses, plan, registry
 from kernels.arrays import meta
 from kernels.contract import Backend, Block, Operator, Problem
 from kernels.device import libraries
@@ -85,6 +85,8 @@ def compile_cuda(backend: Backend, problem: Problem, block: Block, architecture:
             cubin, report = cuda.compile_cubin(source, f"sm_{architecture}")
             with replacing(path) as temporary:
                 temporary.write_bytes(cubin)
+            (cache / path.stem).mkdir(exist_ok=True)
+            misses.describe(cache / path.stem / misses.FILE, misses.of_cuda(source, f"sm_{architecture}"))
             with replacing(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(report))
         seconds = time.perf_counter() - start

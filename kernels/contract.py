@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.cli import BadInput
+from kernels.draw import normal
 
 Arrays = dict[str, Any]
 """Named arrays: NumPy, torch or CuPy, whichever the backend takes."""
@@ -193,7 +194,7 @@ def standard_normal(shapes: Mapping[str, tuple[tuple[int, ...], str]], rng: np.r
     """Random inputs from N(0, 1), never zeros, of the given shapes and dtypes ("bfloat16" is drawn as float32)."""
 
     def draw(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        values = rng.standard_normal(shape, dtype=np.float32)
+        values = normal(rng, shape)
         return values if dtype == "bfloat16" else values.astype(dtype, copy=False)
 
     return {name: draw(shape, dtype) for name, (shape, dtype) in shapes.items()}

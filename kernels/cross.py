@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernels import misses
+
 _GROUP = "__grp__"
 
 
@@ -75,7 +77,13 @@ def compiling(architecture: int) -> Iterator[list[Compiled]]:
         compiled.append(Compiled(self.__name__, kernel, time.perf_counter() - start, all(hits)))
         return kernel
 
-    triton.knobs.compilation.listener = lambda *, cache_hit, **_: hits.append(cache_hit)
+    def listen(*, src: Any, metadata: Any, metadata_group: dict[str, str], cache_hit: bool, **_: Any) -> None:
+        hits.append(cache_hit)
+        described = Path(next(iter(metadata_group.values()))).with_name(misses.FILE)
+        if not cache_hit or not described.exists():
+            misses.describe(described, misses.of_triton(src, metadata))
+
+    triton.knobs.compilation.listener = listen
     triton.runtime.driver.set_active(Offline())
     JITFunction.run = compile_only
     try:
@@ -86,25 +94,36 @@ def compiling(architecture: int) -> Iterator[list[Compiled]]:
 
 
 class Watch:
-    """Counts the compiled kernels that this process found in its caches, Triton's and the cubins', and those it had to compile."""
+    """Counts the compiled kernels that this process found in its caches, Triton's and the cubins', and explains those it had to compile."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Path) -> None:
         import triton
 
-        self._found: list[bool] = []
-        triton.knobs.compilation.listener = lambda *, cache_hit, **_: self._found.append(cache_hit)
+        from kernels import cuda
+
+        self._cache, self._hits, self._explained = cache, 0, dict[str, str]()
+        triton.knobs.compilation.listener = self._triton
+        cuda.missed = lambda source, architecture: self._missed(misses.of_cuda(source, architecture))
 
     @property
     def hits(self) -> int:
         from kernels import cuda
 
-        return sum(self._found) + cuda.hits
+        return self._hits + cuda.hits
 
     @property
-    def misses(self) -> int:
-        from kernels import cuda
+    def missed(self) -> list[str]:
+        """A line on each kernel that was compiled: why it was not found (see `kernels.misses`)."""
+        return list(self._explained.values())
 
-        return self._found.count(False) + cuda.misses
+    def _triton(self, *, src: Any, metadata: Any, cache_hit: bool, **_: Any) -> None:
+        if cache_hit:
+            self._hits += 1
+        else:
+            self._missed(misses.of_triton(src, metadata))
+
+    def _missed(self, description: misses.Description) -> None:
+        self._explained[json.dumps(description)] = misses.explain(description, self._cache)
 
 
 def adopt(shipped: Path, local: Path) -> None:

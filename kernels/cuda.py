@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from analysis.cli import BadInput
 CACHE = "BLOCKWISE_CUBIN_CACHE"
 hits = 0
 """Modules of this process that came out of the cache's folder."""
-misses = 0
-"""Modules of this process that had to be compiled."""
+missed: Callable[[CudaSource, str], None] | None = None
+"""Called with the source and the architecture of each module that had to be compiled."""
 
 _modules: dict[tuple[int, str], Any] = {}
 
@@ -71,7 +72,7 @@ def compile_cubin(source: CudaSource, architecture: str) -> tuple[bytes, dict[st
 
 def module(source: CudaSource) -> Any:
     """The source as a module on the current GPU; `module(source).get_function(name)` is a kernel. Loaded once a process and GPU."""
-    global hits, misses
+    global hits
     import cupy
 
     device = cupy.cuda.Device()
@@ -84,8 +85,9 @@ def module(source: CudaSource) -> Any:
             cubin = cached.read_bytes()
             hits += 1
         else:
+            if missed is not None:
+                missed(source, f"sm_{device.compute_capability}")
             cubin, _ = compile_cubin(source, f"sm_{device.compute_capability}")
-            misses += 1
         loaded = cupy.cuda.function.Module()
         loaded.load(cubin)
         _modules[key] = loaded

@@ -88,7 +88,7 @@ class Job:
             atexit.register(shutil.rmtree, local, ignore_errors=True)
             for shipped in options.cache or [local]:
                 adopt(shipped, local)
-            job.watch = Watch()
+            job.watch = Watch(local)
         return job
 
     def gpu(self) -> dict[str, Any] | None:
@@ -156,7 +156,7 @@ class Job:
                 "versions": versions(*libraries(backend)),
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
-                "compile_misses": self.watch.misses if self.watch else 0,
+                "compile_missed": self.watch.missed if self.watch else [],
                 "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "status": "measured",
                 "reason": None,

@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.modules import closure
 from kernels.contract import Backend, Operator, as_bfloat16, standard_normal
+from kernels.draw import normal
 
 _NOT_COMPUTING = {
     "space.py",
@@ -43,7 +44,7 @@ def digest_of(starts: Sequence[Path]) -> str:
 
 def generator_digest(operator: Operator) -> str:
     """A digest of the functions that make an operator's inputs."""
-    functions: list[Callable[..., Any]] = [standard_normal, as_bfloat16, *([operator.inputs] if operator.inputs else [])]
+    functions: list[Callable[..., Any]] = [normal, standard_normal, as_bfloat16, *([operator.inputs] if operator.inputs else [])]
     return _hash("\n".join(_normal(textwrap.dedent(inspect.getsource(function))) for function in functions))
 
 

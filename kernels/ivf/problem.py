@@ -12,6 +12,7 @@ from kernels import metrics
 from kernels.contract import Arrays, Cost, Memory, Operator, Problem, Signature
 from kernels.distance import ORACLE
 from kernels.distance.tolerance import spread as evenly
+from kernels.draw import normal
 from kernels.ivf import reference
 from kernels.ivf.compare import compare
 
@@ -68,7 +69,7 @@ def shapes(problem: Ivf) -> dict[str, tuple[tuple[int, ...], str]]:
 def inputs(problem: Ivf, rng: np.random.Generator) -> Arrays:
     """A clustering that is given: each row is drawn around the centroid of its list, which in few dimensions need not be its nearest."""
     q, n, d, lists = problem.q, problem.n, problem.d, problem.lists
-    centroids, rows, queries = (rng.standard_normal((count, d), dtype=np.float32) for count in (lists, n, q))
+    centroids, rows, queries = (normal(rng, (count, d)) for count in (lists, n, q))
     if problem.data == "duplicates":
         rows = rows[np.arange(n) // 4 * 4]
         centroids[1::2] = centroids[: lists - 1 : 2]
