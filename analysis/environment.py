@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import importlib.metadata
@@ -81,20 +82,25 @@ def gpu_state() -> dict[str, Any] | None:
     if visible in ("", "-1"):
         return None
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's order; CUDA's own puts the fastest GPU first
-    try:
-        import pynvml as nvml
+    nvml = _nvml()
+    return nvml and _describe(nvml, visible)
 
-        nvml.nvmlInit()
+
+@functools.cache
+def _nvml() -> Any:
+    """NVML, opened once for this process, or None where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
     except (ImportError, OSError):
         return None
     except Exception as error:  # nvmlInit raises its own NVMLError where there is no driver
         if type(error).__name__.startswith("NVMLError"):
             return None
         raise
-    try:
-        return _describe(nvml, visible)
-    finally:
-        nvml.nvmlShutdown()
+    atexit.register(pynvml.nvmlShutdown)
+    return pynvml
 
 
 def _describe(nvml: Any, visible: str) -> dict[str, Any]:

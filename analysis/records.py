@@ -45,6 +45,11 @@ class Journal:
             path, self._file = self._file.name, None  # what follows a torn line goes into a file of its own
             raise BadInput(f"{path}: {error.strerror}; make room and give the same command again, nothing recorded is lost") from error
 
+    @property
+    def used(self) -> bool:
+        """Whether this process appended anything."""
+        return self._file is not None
+
     def __enter__(self) -> Journal:
         return self
 
@@ -123,3 +128,11 @@ def read_parquet(path: Path | str, needs: Sequence[str] = ()) -> Any:
     if missing:
         raise BadInput(f"{path}: no column {', '.join(missing)}; it was not made by this version of the stage")
     return frame
+
+
+def read_notes(path: Path | str) -> dict[str, Any]:
+    """The notes that `write_parquet` left in the file's metadata; empty where there are none."""
+    import pyarrow.parquet as pq
+
+    notes: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(b"blockwise", b"{}"))
+    return notes

@@ -88,18 +88,22 @@ def bench(job: Job, tables: list[Path], outside: list[Backend]) -> None:
             todo.append((problem, field))
     print(f"{job.experiment.name}: {len(todo)} of {len(job.experiment.problems)} problems to measure on {job.device.name}", file=sys.stderr)
     for problem, field in tqdm(todo, desc=f"bench {job.experiment.name}"):
+        job.phases.enter("inputs")
         inputs = operator.make_inputs(problem, job.seed)
         for where in dict.fromkeys([job.place, job.host]):
             there = [one for one in field if one.place is where]
             if there:
                 measure_problem(job, problem, there, inputs, where)
+        job.account()
 
 
 def measure_problem(job: Job, problem: Problem, field: list[Contender], inputs: Arrays, where: Place) -> None:
     """Check and time the contenders of one problem on one device, and record them; who cannot run is recorded with the reason."""
     shapes = job.experiment.operator.shapes(problem)
     placed = {arrays: place(inputs, shapes, arrays, where.device.kind) for arrays in {one.backend.arrays for one in field}}
+    job.phases.enter("ceilings")
     where.prepare()
+    job.phases.enter("measuring")
     job.gpu_before = job.gpu()
     truths: dict[Problem, Arrays] = {}
     sound, calls = [], []

@@ -146,14 +146,21 @@ def rows_of(
     return list(found.values())
 
 
-def pruned(table: Any, backend: str, problem: Problem, block: Block) -> str | None:
-    """The reason why the compile table rules a block out for a problem, or None."""
-    if table.empty:
-        return None
-    shape, text = json.dumps(problem.fields(), sort_keys=True), json.dumps(block, sort_keys=True)
-    rows = table[(table.backend == backend) & (table.block == text) & (table.verdict != "ok")]
-    reasons = [row.reason for row in rows.itertuples() if shape in row.problems]
-    return reasons[0] if reasons else None
+Ruled = dict[tuple[str, str, str], str]
+"""Why a block cannot be used, by what `key` gives."""
+
+
+def key(backend: str, problem: Problem, block: Block) -> tuple[str, str, str]:
+    return backend, json.dumps(problem.fields(), sort_keys=True), json.dumps(block, sort_keys=True)
+
+
+def ruled_out(table: Any) -> Ruled:
+    """What a compile table rules out, with the first reason that it gives."""
+    found: Ruled = {}
+    for row in table[table.verdict != "ok"].itertuples() if len(table) else ():
+        for problem in row.problems:
+            found.setdefault((row.backend, problem, row.block), row.reason)
+    return found
 
 
 def main() -> int:

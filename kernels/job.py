@@ -7,9 +7,10 @@ import atexit
 import datetime
 import functools
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from analysis.records import Journal, Record, gather, read_journal, read_parquet
 from kernels import roofline, timing
 from kernels.contract import Backend, Block, Problem
 from kernels.device import Device, find, libraries
+from kernels.phases import Phases
 from kernels.plan import Experiment
 from kernels.source import digest, generator_digest
 
+LISTS = ("samples_ms", "aa_samples_ms", "compile_missed")
 JSON_COLUMNS = ("problem", "block", "versions", "provenance", "ceilings")
 KEY = ("point", "role", "attempt")
+ACCOUNTS = "jobs"
+"""The folder in a journal that holds what each process says of its own time."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,17 +68,20 @@ class Job:
     """One process that measures the points of an experiment on the device it found."""
 
     def __init__(self, options: argparse.Namespace, experiment: Experiment, seed: int) -> None:
+        self.phases = Phases()
+        self.phases.enter("planning")
         self.experiment, self.seed, self.attempt = experiment, seed, options.attempt
         self.device: Device = find(options.device)
         self.kind = {"cpu": "cpu", "gpu": "cuda"}[self.device.kind]  # as backends and peers name it
         self.place = Place(self.device)
         self.host = self.place if self.device.kind == "cpu" else Place(find("cpu"))
         self.folder, self.out = options.journal, options.out
-        self.journal = Journal(self.folder)
+        self.journal, self.accounts = Journal(self.folder), Journal(self.folder / ACCOUNTS)
         self.provenance = environment()
         self.watch: Any = None  # counts what the compile stage's caches had, on a GPU
         self.gpu_before = self.gpu()  # the state before what is measured next; the measuring loop renews it
         self.wanted: set[str] = set()
+        self._parts: dict[tuple[str, str], dict[str, Any]] = {}
         self.known = {tuple(record[name] for name in KEY): record for record in read_journal(self.folder)}
         self.previous = {(row["point"], row["role"]): row for path in options.previous for row in rows_of(path)}
 
@@ -84,11 +92,13 @@ class Job:
 
         job = cls(options, experiment, seed)
         if job.device.kind == "gpu":
+            job.phases.enter("caches")
             local = Path(tempfile.mkdtemp(prefix="blockwise-cache-"))
             atexit.register(shutil.rmtree, local, ignore_errors=True)
             for shipped in options.cache or [local]:
                 adopt(shipped, local)
             job.watch = Watch(local)
+            job.phases.enter("planning")
         return job
 
     def gpu(self) -> dict[str, Any] | None:
@@ -98,19 +108,28 @@ class Job:
         """The id of a point: of all that determines its result, and nothing else. `place` is where, if not the job's device."""
         device = (place or self.place).device
         return identity(
-            stage=self.experiment.stage,
-            operator=self.experiment.operator.name,
-            backend=backend.name,
             problem=problem.fields(),
             block=block,
             device=[device.kind, device.name, device.driver],
-            versions=versions(*libraries(backend)),
-            data=[generator_digest(self.experiment.operator), self.seed],
-            protocol=timing.PROTOCOL,
-            source=digest(backend),
-            samples=self.experiment.samples,
+            **self._same_for_all_points(backend),
             **more,
         )
+
+    def _same_for_all_points(self, backend: Backend) -> dict[str, Any]:
+        """The parts of a backend's points that no problem and no block changes: made once, for digests take milliseconds."""
+        about = backend.name, str(backend.module.__file__)
+        if about not in self._parts:
+            self._parts[about] = {
+                "stage": self.experiment.stage,
+                "operator": self.experiment.operator.name,
+                "backend": backend.name,
+                "versions": versions(*libraries(backend)),
+                "data": [generator_digest(self.experiment.operator), self.seed],
+                "protocol": timing.PROTOCOL,
+                "source": digest(backend),
+                "samples": self.experiment.samples,
+            }
+        return self._parts[about]
 
     def has(self, point: str, role: str) -> bool:
         """Whether a point is recorded for this attempt or a later one; a point of a previous run is copied on the way."""
@@ -128,9 +147,14 @@ class Job:
         self, point: str, role: str, backend: Backend, problem: Problem, block: Block, place: Place | None = None, **values: Any
     ) -> None:
         """Append one record to the journal, complete with device, its state before and after, versions and provenance."""
+        with self.phases.within("recording"):
+            self._record(point, role, backend, problem, block, place or self.place, values)
+
+    def _record(
+        self, point: str, role: str, backend: Backend, problem: Problem, block: Block, place: Place, values: Mapping[str, Any]
+    ) -> None:
         operator = self.experiment.operator
         cost = operator.cost(problem)
-        place = place or self.place
         limit_ms, limit_by = roofline.limit(cost, place.ceilings)
         self.append(
             {
@@ -153,7 +177,7 @@ class Job:
                 "seed": self.seed,
                 "protocol": timing.PROTOCOL,
                 "includes": timing.INCLUDES[place.device.kind],
-                "versions": versions(*libraries(backend)),
+                "versions": self._same_for_all_points(backend)["versions"],
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
                 "compile_missed": self.watch.missed if self.watch else [],
@@ -179,12 +203,34 @@ class Job:
         self.journal.append(record)
         self.known[tuple(record[name] for name in KEY)] = record
 
+    def account(self) -> None:
+        """Write down where this process's wall time went so far; the last account of a process counts."""
+        self.accounts.append(
+            {
+                "job": f"{self.provenance['host']}-{os.getpid()}-{self.phases.begun:.3f}",
+                "attempt": self.attempt,
+                "stage": self.experiment.stage,
+                "experiment": self.experiment.name,
+                "device": self.device.name,
+                "device_kind": self.device.kind,
+                "provenance": {**self.provenance, "gpu": self.gpu()},
+                "compile_hits": self.watch.hits if self.watch else 0,
+                "compile_missed": self.watch.missed if self.watch else [],
+                **self.phases.record(),
+            }
+        )
+
     def finish(self) -> None:
-        """Gather the records of the wanted points, of every attempt, into the Parquet file."""
+        """Gather the records of the wanted points, of every attempt, into the Parquet file; the jobs' accounts go into its notes."""
+        if self.accounts.used:
+            self.account()
         self.journal.close()
+        self.accounts.close()
         mine = [record for record in read_journal(self.folder) if record["point"] in self.wanted]
         kept, duplicates = gather(reversed(mine), KEY)  # a bench that was killed measures its problem as a whole again
-        write_parquet(self.out, with_noise(reversed(kept)), {"duplicates": duplicates, "experiment": self.experiment.name})
+        jobs = {account["job"]: account for account in read_journal(self.folder / ACCOUNTS)}
+        notes = {"duplicates": duplicates, "experiment": self.experiment.name, "jobs": list(jobs.values())}
+        write_parquet(self.out, with_noise(reversed(kept)), notes)
 
 
 def with_noise(rows: Iterable[Record]) -> list[Record]:
@@ -222,7 +268,7 @@ def rows_of(path: Path) -> list[Record]:
     frame = read_parquet(path, ("point", "role", "attempt")).astype(object)
     for row in frame.where(frame.notna(), None).to_dict("records"):
         row.update({name: json.loads(row[name]) for name in JSON_COLUMNS if isinstance(row.get(name), str)})
-        row.update({name: [float(value) for value in row[name]] for name in ("samples_ms", "aa_samples_ms") if row.get(name) is not None})
+        row.update({name: list(row[name]) for name in LISTS if row.get(name) is not None})
         row.pop("noise", None)
         twin = row.pop("aa_samples_ms", None)
         rows.append(row)

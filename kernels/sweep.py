@@ -24,7 +24,7 @@ from analysis import records
 from analysis.cli import BadInput, run
 from kernels import registry
 from kernels.arrays import place
-from kernels.compile import pruned
+from kernels.compile import Ruled, key, ruled_out
 from kernels.contract import Backend, Block, Problem
 from kernels.device import Device
 from kernels.job import Job, arguments, experiment_of
@@ -62,22 +62,22 @@ def of_architecture(table: Any, device: Device) -> Any:
     return table[table.architecture == "sm_{}{}".format(*torch.cuda.get_device_capability())]
 
 
-def candidates(job: Job, tables: list[Any]) -> Iterator[list[Candidate]]:
+def candidates(job: Job, ruled: Ruled) -> Iterator[list[Candidate]]:
     """The points of each problem and backend, those that are ruled out with the reason."""
     for problem, backend in itertools.product(job.experiment.problems, backends_on(job)):
         space = job.experiment.space(backend)
-        ruled_out: list[Candidate] = []
+        left_out: list[Candidate] = []
         valid: list[Candidate] = []
         for block, reason in space.blocks(problem):
-            reason = reason or next((why for table in tables if (why := pruned(table, backend.name, problem, block))), None)
+            reason = reason or ruled.get(key(backend.name, problem, block))
             more: dict[str, Any] = {"ruled_out": reason} if reason else {"race": job.experiment.race}
             found = Candidate(backend, problem, block, "candidate", job.point(backend, problem, block, **more), reason)
-            (ruled_out if reason else valid).append(found)
+            (left_out if reason else valid).append(found)
         if valid:
             default = next((number for number, one in enumerate(valid) if one.block == dict(space.default)), 0)
             valid[default] = replace(valid[default], stays=True)
             valid.append(replace(valid[default], role="aa"))
-        yield ruled_out + valid
+        yield left_out + valid
 
 
 def record(job: Job, candidate: Candidate, runner: Runner, rivals: dict[Runner, Candidate]) -> None:
@@ -112,26 +112,31 @@ def measure(job: Job, todo: list[Candidate], placed: dict[str, Any]) -> Iterator
         yield rivals[runner]
 
 
-def sweep(job: Job, tables: list[Any]) -> None:
+def sweep(job: Job, ruled: Ruled) -> None:
     """Measure what has no record yet."""
-    every = list(candidates(job, tables))
+    every = list(candidates(job, ruled))
     missing = [[one for one in group if not job.has(one.point, one.role)] for group in every]
     todo = [group for group in missing if group]
     count = sum(map(len, todo))
     print(f"{job.experiment.name}: {count} of {sum(map(len, every))} points to measure on {job.device.name}", file=sys.stderr)
     if not todo:
         return
+    job.phases.enter("ceilings")
     job.place.prepare()
     operator, kind = job.experiment.operator, job.device.kind
     with tqdm(total=count, desc=f"sweep {job.experiment.name}") as progress:
         for problem, groups in itertools.groupby(todo, key=lambda group: group[0].problem):
+            job.phases.enter("inputs")
             data, placed = operator.make_inputs(problem, job.seed), {}
             for group in groups:
                 arrays = group[0].backend.arrays
                 if arrays not in placed:
+                    job.phases.enter("inputs")
                     placed[arrays] = place(data, operator.shapes(problem), arrays, kind)
+                job.phases.enter("measuring")
                 for _ in measure(job, group, placed[arrays]):
                     progress.update()
+                job.account()
 
 
 def main() -> int:
@@ -141,7 +146,10 @@ def main() -> int:
     options = parser.parse_args()
     experiment, config = experiment_of(options, "sweep")
     job = Job.prepared(options, experiment, config["seed"])
-    sweep(job, [of_architecture(records.read_parquet(path), job.device) for path in options.compiled])
+    ruled: Ruled = {}
+    for path in options.compiled:
+        ruled |= ruled_out(of_architecture(records.read_parquet(path), job.device))
+    sweep(job, ruled)
     job.finish()
     return 0
 

@@ -100,7 +100,8 @@ def test_the_start_itself_is_never_skipped():
 
 def test_a_file_is_skipped_by_its_path_from_the_root():
     start = ROOT / "kernels" / "registry.py"
-    assert names(closure(start)) - names(closure(start, {"kernels/contract.py"})) == {"kernels/contract.py"}
+    gone = names(closure(start)) - names(closure(start, {"kernels/contract.py"}))
+    assert "kernels/contract.py" in gone and "kernels/registry.py" not in gone
 
 
 def test_imported_names_are_those_of_absolute_imports(tmp_path: Path):

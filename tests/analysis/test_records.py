@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import BadInput
-from analysis.records import Journal, gather, read_journal, read_parquet, write_parquet
+from analysis.records import Journal, gather, read_journal, read_notes, read_parquet, write_parquet
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -108,7 +108,7 @@ def test_parquet_is_typed_by_its_values(tmp_path: Path):
     assert types["attempt"] == "int64"
     assert types["samples_ms"].startswith("list<") and "double" in types["samples_ms"]
     assert (types["winner"], types["noise"]) == ("bool", "double")
-    assert json.loads(schema.metadata[b"blockwise"]) == {"duplicates": 3}
+    assert read_notes(tmp_path / "a.parquet") == {"duplicates": 3}
     frame = read_parquet(tmp_path / "a.parquet", ("point", "samples_ms"))
     assert frame["samples_ms"].map(list).tolist() == [[1.0, 2.5], []]
     assert frame["problem"].map(json.loads).tolist() == [{"n": 3, "d": 2}, {"n": 4}]

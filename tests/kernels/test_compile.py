@@ -14,7 +14,7 @@ import yaml
 from analysis.cli import BadInput
 from analysis.records import read_parquet
 from kernels import cross
-from kernels.compile import pruned
+from kernels.compile import key, ruled_out
 from kernels.contract import Problem
 from kernels.resources import Resources, capability, parse_ptxas
 from tests.commands import one_line, run_module, run_python
@@ -248,8 +248,7 @@ def test_the_table_rules_a_block_out_for_its_own_problems_alone():
     problem, other = Problem(), Problem(dtype="float16")
     row = {"backend": "triton", "block": '{"B": 1}', "verdict": "pruned", "reason": "too large", "problems": [json.dumps(problem.fields())]}
     table = pd.DataFrame([row, {**row, "block": '{"B": 2}', "verdict": "ok", "reason": None}])
-    assert pruned(table, "triton", problem, {"B": 1}) == "too large"
-    assert pruned(table, "triton", problem, {"B": 2}) is None
-    assert pruned(table, "triton", other, {"B": 1}) is None
-    assert pruned(table, "cupy", problem, {"B": 1}) is None
-    assert pruned(pd.DataFrame(), "triton", problem, {"B": 1}) is None
+    ruled = ruled_out(table)
+    assert ruled == {key("triton", problem, {"B": 1}): "too large"}
+    assert key("triton", other, {"B": 1}) not in ruled
+    assert ruled_out(pd.DataFrame()) == {}

@@ -91,4 +91,4 @@ class Stage:
         return read_parquet(self.out)
 
     def bytes_of_journal(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.journal.glob("*"))}
+        return {path.name: path.read_bytes() for path in sorted(self.journal.glob("*.jsonl"))}
