@@ -11,12 +11,14 @@ from kernels.device import Device
 from kernels.timing import CpuClock, CudaClock
 
 _REPEATS = 10
+_READS = 50
+"""Of reading, which takes a millisecond, more: in a job's first milliseconds the best of ten was 18 % short once (docs/log.md)."""
 
 
 def ceilings(device: Device, on: CpuClock | CudaClock) -> dict[str, Any]:
     """Memory bandwidth (GB/s, of reading a large array once) and arithmetic rates (TFLOP/s, of a large matrix product).
 
-    Rates: fp32 everywhere; on a GPU also tf32, fp16 and bf16. Random operands, the best of ten:
+    Rates: fp32 everywhere; on a GPU also tf32, fp16 and bf16. Random operands, the best of several:
     a ceiling is what the hardware can do.
     """
     import torch
@@ -27,7 +29,7 @@ def ceilings(device: Device, on: CpuClock | CudaClock) -> dict[str, Any]:
         elements = min(elements, torch.cuda.mem_get_info()[0] // 16)
     array = torch.randn(elements, device=place)
     cached = device.kind == "cpu"  # a server's last-level cache holds the whole array
-    read = min(on.time_ms(array.sum, flush=cached) for _ in range(_REPEATS))
+    read = min(on.time_ms(array.sum, flush=cached) for _ in range(_READS if device.kind == "gpu" else _REPEATS))
     del array
     found: dict[str, Any] = {"bandwidth_gbs": elements * 4 / read / 1e6, "tflops": {}}
     precision = torch.backends.cuda.matmul.allow_tf32

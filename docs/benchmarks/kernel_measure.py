@@ -7,7 +7,7 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -91,14 +91,20 @@ def measure(row: Row, clocks: Mapping[str, CpuClock | CudaClock], seed: int = 0)
             entry["error"] = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:300]}"
             del error
             _forget(contender.place)
-    turns = [one for one in alive for _ in range(_samples(one[2]["warm_ms"]))]
-    random.Random(seed).shuffle(turns)
-    for contender, prepared, entry in turns:
+    for contender, prepared, entry in _turns(alive, seed):
         entry["samples_ms"].append(clocks[contender.place].time_ms(lambda call=contender.call, value=prepared: call(value)))
     for contender, prepared, entry in alive:
         if contender.place == "gpu" and statistics.median(entry["samples_ms"]) < HOST_MS:
             entry["host_ms"], entry["waited_ms"] = _host_times(contender, prepared)
     return record
+
+
+def _turns(alive: list[Any], seed: int) -> Iterator[Any]:
+    """Whose sample is next: in random order, but one place after the other, for a GPU that waits for a CPU's turn goes cold."""
+    for place in dict.fromkeys(one[0].place for one in alive):
+        turns = [one for one in alive if one[0].place == place for _ in range(_samples(one[2]["warm_ms"]))]
+        random.Random(seed).shuffle(turns)
+        yield from turns
 
 
 def _admit(contender: Contender, clock: CpuClock | CudaClock, entry: dict[str, Any]) -> Any:
