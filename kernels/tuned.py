@@ -3,7 +3,8 @@
 A table is `kernels/tuned/<GPU>.json` (shipped, promoted from a sealed run) or any file that the tune stage wrote:
 `{"schema": 1, "device": name, "entries": [{"operator", "backend", "problem", "block", "median_ms", "default_ms", ...}]}`.
 A block can make an operator slower, never wrong: it is used only if the backend's space calls it valid for the problem.
-Where a device or operator has no entry, or none that is valid, the space's default is used.
+Where a device has no entry of the operator, or none that is valid, those of other GPUs of its architecture are looked at, and then the
+space's default is used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cli import BadInput
+from cluster.models import CATALOGUE
 from kernels.contract import Block, Problem, Space
 
 SCHEMA = 1
@@ -73,13 +75,25 @@ def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 def lookup(operator: str, backend: str, problem: Problem, device: str, space: Space, tables: Sequence[Path] = ()) -> Block:
     """The block for `problem`: of the nearest problem tuned on `device` whose block is valid here, else the default.
 
-    `tables` are tuned tables to look in before the shipped one of the device.
+    `tables` are tuned tables to look in before the shipped one of the device. A device on which the operator was never tuned takes
+    what was found on other GPUs of its architecture, before the default.
     """
-    for path in [*tables, FOLDER / file_name(device)]:
-        table = read(path)
-        entries = [entry for entry in table["entries"] if (entry["operator"], entry["backend"]) == (operator, backend)]
-        for entry in sorted(entries, key=lambda entry: distance(entry["problem"], problem.fields())):
+    fields = problem.fields()
+    own = [table for table in map(read, [*tables, FOLDER / file_name(device)]) if table["device"] == device]
+    others = [entry for path in _kin(device, FOLDER) for entry in read(path)["entries"]]
+    for candidates in [*(table["entries"] for table in own), others]:
+        entries = [entry for entry in candidates if (entry["operator"], entry["backend"]) == (operator, backend)]
+        for entry in sorted(entries, key=lambda entry: distance(entry["problem"], fields)):
             block = dict(entry["block"])
-            if table["device"] == device and space.objection(problem, block) is None:
+            if space.objection(problem, block) is None:
                 return block
     return dict(space.default)
+
+
+@functools.cache
+def _kin(device: str, folder: Path) -> list[Path]:
+    """The tables in `folder` of other GPUs of a device's architecture, a MIG slice's whole GPU among them."""
+    of = {file_name(model.name): model.architecture for model in CATALOGUE.values()}
+    own = file_name(device)
+    architecture = of.get(own) or of.get(file_name(device.split(" MIG ")[0]))
+    return [path for path in sorted(folder.glob("*.json")) if path.name != own and architecture and of.get(path.name) == architecture]

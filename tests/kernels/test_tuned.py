@@ -95,6 +95,28 @@ def test_a_block_that_is_no_power_of_two_where_it_must_be_is_ignored(tmp_path: P
     assert tuned.lookup("knn", "torch", Knn(n=1000, d=64), H200, space, [table]) == {"ROWS": 16}
 
 
+@pytest.mark.parametrize(
+    ("device", "rows"),
+    [
+        pytest.param("NVIDIA H100 80GB HBM3", 20, id="of-its-architecture"),
+        pytest.param("NVIDIA H200 MIG 1g.18gb", 20, id="a-slice-of-it"),
+        pytest.param("NVIDIA A100-SXM4-80GB", 7, id="of-another-architecture"),
+        pytest.param("NVIDIA Unheard-of", 7, id="unknown"),
+        pytest.param("cpu", 7, id="cpu"),
+    ],
+)
+def test_a_gpu_that_was_never_tuned_takes_what_was_found_on_its_architecture(shipped: Path, device: str, rows: int):
+    written(shipped / tuned.file_name(H200), entry(20))
+    assert tuned.lookup("knn", "torch", Knn(n=1000, d=64), device, SPACE)["ROWS"] == rows
+
+
+def test_its_own_table_comes_before_another_gpus(shipped: Path):
+    written(shipped / tuned.file_name(H200), entry(20))
+    h100 = "NVIDIA H100 80GB HBM3"
+    written(shipped / tuned.file_name(h100), entry(10, n=10), device=h100)
+    assert tuned.lookup("knn", "torch", Knn(n=1000, d=64), h100, SPACE) == {"ROWS": 10}
+
+
 def test_the_next_nearest_is_taken_where_the_nearest_is_invalid(tmp_path: Path):
     table = written(tmp_path / "t.json", entry(2000, n=1000), entry(20, n=10_000))
     assert block(Knn(n=1000, d=64), table) == 20
