@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from analysis.cli import BadInput, run  # noqa: E402
 from analysis.records import read_notes, read_parquet, write_parquet  # noqa: E402
+from kernels.job import rows_of, with_noise  # noqa: E402
 
 SWEEPS: dict[str, Any] = {
     "gemm": {
@@ -89,13 +90,9 @@ def measure_all(folder: Path, out: Path) -> None:
                 )
                 compiled = ("--compiled", folder.resolve() / f"{operator}.parquet") if raced else ()
                 stage("kernels.sweep", *words, *compiled, "--cache", folder.resolve() / f"{operator}.cache")
-                rows += [{**row, "mode": mode} for row in read_parquet(made).to_dict("records")]
+                rows += [{**row, "mode": mode} for row in with_noise(rows_of(made))]
                 jobs += [{**job, "mode": mode} for job in read_notes(made)["jobs"]]
-                write_parquet(out, [plain(row) for row in rows], {"jobs": jobs})
-
-
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
+                write_parquet(out, rows, {"jobs": jobs})
 
 
 def medians(rows: Any) -> dict[str, float]:
