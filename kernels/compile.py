@@ -21,7 +21,7 @@ from analysis import records
 from analysis.cli import replacing, run
 from analysis.config import check, load
 from analysis.environment import environment, versions
-from kernels import misses, plan, registry
+from kernels import launchers, misses, plan, registry
 from kernels.arrays import meta
 from kernels.contract import Backend, Block, Operator, Problem
 from kernels.device import libraries
@@ -64,6 +64,7 @@ def compile_triton(operator: Operator, backend: Backend, problem: Problem, block
 
     with compiling(architecture) as compiled:
         backend.run(problem, meta(operator.shapes(problem)), block)
+    launchers.build(one.kernel for one in compiled)
     for one in compiled:
         yield {
             "kernel": one.name,

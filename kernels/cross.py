@@ -103,6 +103,7 @@ class Watch:
 
         self._cache, self._hits, self._explained = cache, 0, dict[str, str]()
         triton.knobs.compilation.listener = self._triton
+        self._build, triton.runtime.build._build = triton.runtime.build._build, self._host_code
         cuda.missed = lambda source, architecture: self._missed(misses.of_cuda(source, architecture))
 
     @property
@@ -121,6 +122,10 @@ class Watch:
             self._hits += 1
         else:
             self._missed(misses.of_triton(src, metadata))
+
+    def _host_code(self, name: str, *arguments: Any) -> Any:
+        self._explained[f"{name} {len(self._explained)}"] = f"{name}: host code that the C compiler built (see kernels.launchers)"
+        return self._build(name, *arguments)
 
     def _missed(self, description: misses.Description) -> None:
         self._explained[json.dumps(description)] = misses.explain(description, self._cache)

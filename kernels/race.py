@@ -2,8 +2,8 @@
 
 A round takes one sample of each, in an order drawn anew, so that a drift of clocks falls on all alike. After LEAST rounds a
 configuration leaves when its interval lies above the leader's whole (the one with the least median): 95 % intervals of the median
-by order statistics, which for fewer than six samples are all of them. One that takes HOPELESS times as long as the fastest in its
-first warm call leaves at once.
+by order statistics, which for fewer than six samples are all of them. Before, after each warm-up call, one leaves whose least time so far
+is more than HOPELESS times the fastest's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kernels.device import Device
 from kernels.timing import Call, CpuClock, CudaClock, Timed
 
 LEAST = 3
-HOPELESS = 3.0
+HOPELESS = (2.0, 1.4, 1.2)
+"""By how many warm-up calls were made; no winner of an exhaustive sweep was ever that slow in its first calls (docs/log.md)."""
 
 
 @dataclass(eq=False)
@@ -61,8 +62,8 @@ def race(
         rng.shuffle(alive)
         for runner in alive:
             _step(runner, step)
-        if early and timing.WARMUP and number == 1:
-            _drop_hopeless(alive, warm)
+        if early and 1 <= number <= timing.WARMUP:
+            _drop_hopeless(alive, warm, HOPELESS[min(number, len(HOPELESS)) - 1])
         elif early and number >= timing.WARMUP + LEAST and number + 1 < len(steps):
             _drop_losers(alive)
         yield from (runner for runner in alive if _over(runner))
@@ -83,11 +84,11 @@ def _step(runner: Runner, step: Callable[[Runner], None]) -> None:
     runner.spent_s += time.perf_counter() - start
 
 
-def _drop_hopeless(alive: list[Runner], warm: dict[Runner, float]) -> None:
+def _drop_hopeless(alive: list[Runner], warm: dict[Runner, float], factor: float) -> None:
     sound = [runner for runner in alive if not _over(runner)]
     fastest = min(sound, key=lambda runner: warm[runner], default=None)
     for runner in sound:
-        if fastest and not runner.stays and warm[runner] > HOPELESS * warm[fastest]:
+        if fastest and not runner.stays and warm[runner] > factor * warm[fastest]:
             runner.lost_to, runner.factor = fastest, warm[runner] / warm[fastest]
             runner.timed.samples_ms.append(warm[runner])
 

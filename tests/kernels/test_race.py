@@ -48,11 +48,19 @@ def noisy(ms: float, noise: float, rng: random.Random) -> Callable[[], float]:
 
 
 def test_sure_losers_leave_after_a_few_rounds_and_hopeless_ones_before():
-    runners, _ = run([steady(2.0), steady(1.0), steady(1.0), steady(1.5), steady(9.0)])
-    assert [len(runner.timed.samples_ms) for runner in runners] == [SAMPLES, SAMPLES, SAMPLES, LEAST, 1]
-    assert [runner.lost_to is not None for runner in runners] == [False, False, False, True, True]
-    assert [runner.factor for runner in runners[3:]] == [1.5, 9.0]
+    runners, clock = run([steady(2.0), steady(1.0), steady(1.0), steady(1.1), steady(1.3), steady(9.0)])
+    assert [len(runner.timed.samples_ms) for runner in runners] == [SAMPLES, SAMPLES, SAMPLES, LEAST, 1, 1]
+    assert [runner.lost_to is not None for runner in runners] == [False, False, False, True, True, True]
+    assert [runner.factor for runner in runners[3:]] == [1.1, 1.3, 9.0]
     assert runners[3].lost_to in runners[1:3]
+    calls = clock.spent_ms - (WARMUP + SAMPLES) * 4.0 - (WARMUP + LEAST) * 1.1
+    assert calls == pytest.approx(9.0 + WARMUP * 1.3)  # a warm-up call of the one, all of the other
+
+
+def test_one_slow_call_of_the_warm_up_drives_nobody_out():
+    times = iter([1.0, 1.9, *[1.0] * (WARMUP + SAMPLES)])
+    runners, _ = run([lambda: next(times), steady(1.0)], stays=0)
+    assert not any(runner.lost_to for runner in runners)
 
 
 def test_without_racing_all_are_measured_to_the_end():
