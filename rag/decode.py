@@ -1,0 +1,116 @@
+"""Greedy decoding of a batch with nothing left to the host: a static cache, and on a GPU one captured graph a step.
+
+`generate` of `transformers` launches each kernel of each step from Python, which takes a GPU longer than the step itself. Here a step
+reads where it is from tensors, so that the same graph, captured once a batch size, makes every token of every batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import StaticCache
+
+
+class Decoder:
+    """Continues prompts of at most `prompt_tokens` by exactly `new_tokens` tokens, `max_batch` of them at a time. Not for several threads.
+
+    `model` is a causal language model whose attention is PyTorch's own and whose cache may be static, as OPT's and Qwen2's.
+    """
+
+    def __init__(self, model: Any, prompt_tokens: int, new_tokens: int, max_batch: int) -> None:
+        self.model, self.prompt_tokens, self.new_tokens, self.max_batch = model, prompt_tokens, new_tokens, max_batch
+        self._plans: dict[int, _Plan] = {}
+
+    @torch.inference_mode()
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(batch, new_tokens) token ids that follow `ids` (batch, length), padded on the left where `mask` is 0, on the model's device."""
+        found = [self._some(ids[start : start + self.max_batch], mask[start : start + self.max_batch]) for start in self._starts(ids)]
+        return torch.cat(found)
+
+    def warm_up(self) -> None:
+        """Capture the graphs of all batch sizes, so that no request waits for it."""
+        for rows in _sizes(self.max_batch):
+            token = torch.zeros((rows, 1), dtype=torch.long, device=self.model.device)
+            self(token, torch.ones_like(token))
+
+    def _starts(self, ids: torch.Tensor) -> range:
+        return range(0, max(1, len(ids)), self.max_batch)
+
+    def _some(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        rows = next(size for size in _sizes(self.max_batch) if size >= len(ids))
+        if rows not in self._plans:
+            self._plans[rows] = _Plan(self.model, rows, self.prompt_tokens + self.new_tokens, self.new_tokens)
+        at = torch.arange(rows, device=ids.device).clamp(max=len(ids) - 1)  # the last prompt fills up the batch
+        return self._plans[rows].run(ids[at], mask[at])[: len(ids)].clone()
+
+
+def _sizes(most: int) -> list[int]:
+    """The batch sizes that graphs are captured for: powers of two, and `most`."""
+    return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+
+class _Plan:
+    """The buffers of one batch size, and the graph of a step on them."""
+
+    def __init__(self, model: Any, rows: int, length: int, new_tokens: int) -> None:
+        device = model.device
+        self.model, self.length = model, length
+        self.cache = StaticCache(config=model.config, max_cache_len=length)
+        self.seen = torch.zeros((rows, length), dtype=torch.bool, device=device)
+        self.token = torch.zeros((rows, 1), dtype=torch.long, device=device)
+        self.position = torch.zeros((rows, 1), dtype=torch.long, device=device)
+        self.slot = torch.zeros(1, dtype=torch.long, device=device)
+        self.number = torch.zeros(1, dtype=torch.long, device=device)
+        self.out = torch.zeros((rows, new_tokens), dtype=torch.long, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def run(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        self._prefill(ids, mask.bool())
+        if self.graph is None and ids.is_cuda:
+            self._capture()
+            self._prefill(ids, mask.bool())  # capturing has moved on
+        for _ in range(self.out.shape[1] - 1):
+            self._step() if self.graph is None else self.graph.replay()
+        return self.out
+
+    def _prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        """Run the prompts, and put the first token of each answer in its place."""
+        self.cache.reset()
+        length = ids.shape[1]
+        self.seen.zero_()
+        self.seen[:, :length] = mask
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        before = torch.ones((length, self.length), dtype=torch.bool, device=ids.device).tril()
+        itself = torch.eye(length, self.length, dtype=torch.bool, device=ids.device)  # or padding would see nothing, and give NaN
+        self.number.zero_()
+        self.slot.fill_(length)
+        self._forward(ids, (before & self.seen[:, None] | itself)[:, None], positions)
+        self.position.copy_(positions[:, -1:] + 1)
+
+    def _step(self) -> None:
+        """One token more for each row."""
+        self.seen.index_fill_(1, self.slot, True)
+        self._forward(self.token, self.seen[:, None, None], self.position)
+        self.position.add_(1)
+        self.slot.add_(1)
+
+    def _forward(self, ids: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> None:
+        logits = self.model(
+            input_ids=ids, attention_mask=allowed, position_ids=positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1
+        ).logits
+        self.token.copy_(logits[:, -1].argmax(-1, keepdim=True))
+        self.out.index_copy_(1, self.number, self.token)
+        self.number.add_(1)
+
+    def _capture(self) -> None:
+        """Record a step. It runs a few times before, so that libraries have made what they make on first use."""
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                self._step()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self._step()
