@@ -93,6 +93,8 @@ def _line(error: Any, where: str) -> str:
         known = error.schema["properties"]
         unknown = [name for name in error.instance if name not in known]
         return f"{where}{key}: unknown key {', '.join(map(repr, unknown))}; one of {', '.join(known)}"
+    if error.validator == "not":
+        return f"{where}{key}: {', '.join(error.validator_value['required'])} does not go with arrivals: {error.instance['arrivals']}"
     if error.validator == "oneOf":
         return f"{where}{key}: exactly one of {', '.join(option['required'][0] for option in error.validator_value)} is needed"
     return f"{where}{key}: {' '.join(error.message.split())}"

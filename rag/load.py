@@ -18,22 +18,6 @@ NAN = float("nan")
 SAMPLE_S = 0.005
 
 
-def schedule(arrivals: str, rate: float, seconds: float, seed: Sequence[int]) -> list[float]:
-    """Times (seconds from the start of the load, ascending, below `seconds`) of requests at `rate` a second.
-
-    "constant": one each 1/rate seconds. "poisson": exponentially distributed gaps, drawn by `seed`.
-    """
-    if arrivals == "constant":
-        return [number / rate for number in range(int(np.ceil(rate * seconds)))]
-    rng = np.random.default_rng(seed)
-    times: list[float] = []
-    now = rng.exponential(1 / rate)
-    while now < seconds:
-        times.append(float(now))
-        now += rng.exponential(1 / rate)
-    return times
-
-
 @dataclass
 class Outcome:
     """What became of one request; times in seconds from the start of the load. `body` is the answer's JSON, empty without one.

@@ -15,8 +15,10 @@ from analysis.cli import BadInput
 from analysis.environment import environment, gpu_state, versions
 from analysis.records import Record
 from kernels.device import Device
+from rag import traces
+from rag.arrivals import schedule
 from rag.config import Experiment
-from rag.load import NAN, Outcome, offer, schedule
+from rag.load import NAN, Outcome, offer
 from rag.points import LIBRARIES, PROTOCOL, Point
 from rag.questions import Question
 
@@ -27,9 +29,13 @@ _STAGES = ("queue_ms", "embed_ms", "retrieve_ms", "generate_ms")
 
 
 def arrivals(experiment: Experiment, point: Point) -> list[float]:
-    """The point's schedule, which all arms share. Raises BadInput for one without a single request."""
+    """The point's schedule, which all arms share. Raises BadInput for one without a single request, and for a trace that is too short."""
     load = experiment.settings["load"]
-    times = schedule(load["arrivals"], point.rate, load["seconds"], [experiment.seed, point.repeat, round(point.rate * 1000)])
+    seed = [experiment.seed, point.repeat, round(point.rate * 1000)]
+    try:
+        times = schedule(load, point.rate, seed, traces.named(load, f"{experiment.where}.load.trace"))
+    except BadInput as error:
+        raise BadInput(f"{experiment.where}.load: {error}") from None
     if not times:
         short = f"no request in {load['seconds']:g} s at {point.rate:g} a second"
         raise BadInput(f"{experiment.where}.load: {short}; take more seconds or a higher rate")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.environment import ROOT, identity, versions
 from kernels.device import Device
 from kernels.source import digest_of
-from rag import models
+from rag import models, traces
 from rag.config import Experiment
 from rag.corpus import Corpus
 
@@ -33,7 +33,9 @@ def plan(experiment: Experiment, corpus: Corpus, device: Device) -> list[Point]:
     Raises BadInput where a model is not to be had.
     """
     settings = experiment.settings
-    load = {name: value for name, value in settings["load"].items() if name != "rates"}
+    load = {name: value for name, value in settings["load"].items() if name not in ("rates", "trace")}
+    trace = traces.named(settings["load"], f"{experiment.where}.load.trace")
+    load |= {"trace": trace.sha256} if trace else {}
     folders = {"embedder": settings["embedder"]["model"], "generator": settings["generator"].get("model", "minilm")}
     weights = {part: models.weights_digest(models.locate(model, f"{experiment.where}.{part}")) for part, model in folders.items()}
     shared = {

@@ -49,7 +49,10 @@ def test_a_pretrained_generator_has_no_sizes(write_config, block):
 
 BAD = {
     "unknown key": (lambda b: b.update(arm={}), r"rag\.tiny: unknown key 'arm'; one of corpus, "),
-    "unknown key inside": (lambda b: b["load"].update(rate=[1]), r"rag\.tiny\.load: unknown key 'rate'; one of arrivals, rates"),
+    "unknown key inside": (
+        lambda b: b["load"].update(rate=[1]),
+        r"rag\.tiny\.load: unknown key 'rate'; one of arrivals, burstiness, trace, rates",
+    ),
     "unknown service": (lambda b: b["arms"].update(x={"service": "vllm"}), r"arms\.x\.service: 'vllm' is not one of"),
     "a batch for the course": (lambda b: b["arms"]["course"].update(max_batch=2), r"arms\.course: 'max_batch' is not one of \['service'\]"),
     "no arms": (lambda b: b.update(arms={}), r"rag\.tiny\.arms: "),

@@ -7,11 +7,10 @@ import socket
 import threading
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import uvicorn
 
-from rag.load import offer, schedule
+from rag.load import offer
 
 
 @contextlib.contextmanager
@@ -47,19 +46,9 @@ def run(app, times, deadline_s=5.0):
         return asyncio.run(offer(url, times, [{"number": number} for number in range(len(times))], deadline_s))
 
 
-def test_schedules():
-    assert schedule("constant", 4, 1, [0]) == [0, 0.25, 0.5, 0.75]
-    times = schedule("poisson", 50, 100, [1, 2])
-    assert times == schedule("poisson", 50, 100, [1, 2]) != schedule("poisson", 50, 100, [1, 3])
-    assert times == sorted(times) and times[0] > 0 and times[-1] < 100
-    gaps = np.diff(times)
-    assert len(times) == pytest.approx(5000, rel=0.06)  # four standard deviations
-    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.1)
-
-
 def test_requests_leave_on_schedule_while_earlier_ones_are_open():
     """An open loop: with 0.4 s an answer, a load of 0.2 s is all sent before the first answer is there."""
-    times = schedule("constant", 100, 0.2, [0])
+    times = [number / 100 for number in range(20)]
     measured = run(echo(seconds=0.4), times)
     outcomes = measured.outcomes
     assert [outcome.scheduled_s for outcome in outcomes] == times
