@@ -1,4 +1,4 @@
-"""Work-conserving batching: the moment the worker is free it takes what waits, and no timer holds anything back.
+"""Work-conserving batching: the moment the worker is free it takes what waits, and unless asked for no timer holds anything back.
 
 Under light load every request runs alone at once; under heavy load batches grow by themselves, up to a cap. The queue is
 bounded (`Rejected` tells a client to come back later), a request past its deadline is answered with `Expired` and never
@@ -42,6 +42,7 @@ class _Entry(Generic[Q, R]):
     answer: asyncio.Future[Done[R]]
     arrived: float
     deadline: float | None
+    cost: int
 
 
 class Batcher(Generic[Q, R]):
@@ -49,12 +50,25 @@ class Batcher(Generic[Q, R]):
 
     `max_batch` requests at most go to `work` together, `capacity` at most wait. A batch for which `work` raises is run again
     one request at a time, so that only those that fail alone get the error.
+
+    `wait_s` holds a batch that is not full back until its oldest request has waited so long: the fixed timer of other batchers, for
+    comparison. `cost` is a request's length; with it a batch padded to its longest request costs at most `budget`, and what does not
+    fit beside the oldest request waits for another batch. The oldest always goes.
     """
 
-    def __init__(self, work: Callable[[Sequence[Q]], Sequence[R]], max_batch: int, capacity: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Q]], Sequence[R]],
+        max_batch: int,
+        capacity: int,
+        wait_s: float = 0.0,
+        cost: Callable[[Q], int] = lambda request: 0,
+        budget: int = 0,
+    ) -> None:
         if max_batch < 1 or capacity < 1:
             raise ValueError(f"max_batch and capacity must be at least 1, not {max_batch} and {capacity}")
         self.work, self.max_batch, self.capacity = work, max_batch, capacity
+        self.wait_s, self.cost, self.budget = wait_s, cost, budget
         self._waiting: collections.deque[_Entry[Q, R]] = collections.deque()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
@@ -88,7 +102,7 @@ class Batcher(Generic[Q, R]):
             raise Rejected(f"{len(self._waiting)} requests wait already")
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
-        entry = _Entry[Q, R](request, loop.create_future(), loop.time(), deadline)
+        entry = _Entry[Q, R](request, loop.create_future(), loop.time(), deadline, self.cost(request))
         self._waiting.append(entry)
         self._wake.set()
         try:
@@ -110,23 +124,46 @@ class Batcher(Generic[Q, R]):
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while batch := self._take():
-                    await self._answer(batch)
+                while self._waiting:
+                    await self._hold()
+                    if batch := self._take():
+                        await self._answer(batch)
         finally:
             for entry in [*batch, *self._waiting]:
                 _fail(entry, Rejected("the service ends"))
             self._waiting.clear()
 
+    async def _hold(self) -> None:
+        """Wait until the batch is full or its oldest request has waited `wait_s`."""
+        now = asyncio.get_running_loop().time
+        while (
+            self.wait_s
+            and self._waiting
+            and len(self._waiting) < self.max_batch
+            and now() < (until := self._waiting[0].arrived + self.wait_s)
+        ):
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._wake.wait()
+
     def _take(self) -> list[_Entry[Q, R]]:
-        """The oldest requests, at most `max_batch`, whose deadline has not passed."""
+        """The oldest requests whose deadline has not passed, at most `max_batch` and those that the budget has room for."""
         batch: list[_Entry[Q, R]] = []
-        now = asyncio.get_running_loop().time()
+        left: list[_Entry[Q, R]] = []
+        longest, now = 0, asyncio.get_running_loop().time()
         while self._waiting and len(batch) < self.max_batch:
             entry = self._waiting.popleft()
             if entry.deadline is not None and entry.deadline <= now:
                 _fail(entry, Expired("its deadline passed while it waited"))
-            elif not entry.answer.done():
+            elif entry.answer.done():
+                continue
+            elif batch and self.budget and max(longest, entry.cost) * (len(batch) + 1) > self.budget:
+                left.append(entry)
+            else:
                 batch.append(entry)
+                longest = max(longest, entry.cost)
+        self._waiting.extendleft(reversed(left))
         return batch
 
     def _call(self, requests: Sequence[Q]) -> Sequence[R]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from rag import cache, corpus, embed, models
 from rag.config import Experiment
-from rag.embed import Embedder
+from rag.embed import Embedder, OneByOne
 from rag.generate import Generator, Transformers
-from rag.index import Index
+from rag.index import Index, OnHost
 from rag.pipeline import Pipeline
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Components:
-    """The same for every arm, so that a comparison of arms is one of serving."""
+    """The same models, corpus and embeddings for every arm, so that a comparison of arms is one of serving; `arm` is its settings."""
 
+    arm: Mapping[str, Any]
     corpus: corpus.Corpus
     means: np.ndarray
     embedder: Embedder
@@ -28,9 +33,24 @@ class Components:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The components as this project puts them together: normalised embeddings, searched where the models are."""
+        """The components as the arm puts them together: by default a batch is embedded at once and searched for where the models are."""
+        embedder = OneByOne(self.embedder) if self.arm.get("embedding") == "single" else self.embedder
+        if self.arm.get("retrieval") == "numpy":
+            return Pipeline(self.corpus, embedder, OnHost(embed.normalised(torch.from_numpy(self.means)).numpy()), self.generator)
         vectors = embed.normalised(torch.from_numpy(self.means).to(self.device))
-        return Pipeline(self.corpus, self.embedder, Index(vectors), self.generator)
+        return Pipeline(self.corpus, embedder, Index(vectors), self.generator)
+
+    def aside(self, work: Callable[[T], R]) -> Callable[[T], R]:
+        """`work` on a stream of its own, so that on a GPU what two threads ask for runs side by side."""
+        if self.device != "cuda":
+            return work
+        stream = torch.cuda.Stream()
+
+        def on_stream(given: T) -> R:
+            with torch.cuda.stream(stream):
+                return work(given)
+
+        return on_stream
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -44,13 +64,15 @@ class Components:
         }
 
 
-def load(experiment: Experiment, device: str) -> Components:
-    """Load what `experiment` names onto "auto", "cpu" or "cuda". Raises BadInput for what is not to be had."""
+def load(experiment: Experiment, arm: Mapping[str, Any], device: str) -> Components:
+    """Load what `experiment` names onto "auto", "cpu" or "cuda", for an arm of these. Raises BadInput for what is not to be had."""
     settings, where = experiment.settings, experiment.where
     device = models.torch_device(device)
     texts = corpus.build(settings["corpus"], experiment.seed, f"{where}.corpus")
     embedder = Embedder(settings["embedder"], device, f"{where}.embedder")
     generator = Transformers(settings["generator"], experiment.seed, device, f"{where}.generator")
+    if device == "cuda" and arm.get("decoding") == "graph":
+        generator.capture(arm["max_batch"])
     file = cache.path(settings["embedder"], embedder.folder, texts)
     means = cache.kept(file, lambda: embedder.passages([chunk.text for chunk in texts.chunks]))
-    return Components(texts, means, embedder, generator, device)
+    return Components(arm, texts, means, embedder, generator, device)

@@ -12,7 +12,17 @@ from analysis.cli import BadInput
 from analysis.environment import ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "rag.schema.yaml"
-BATCHED = {"max_batch": 16, "queue": 64}
+BATCHED = {
+    "max_batch": 16,
+    "queue": 64,
+    "wait_ms": 0,
+    "tokens": 0,
+    "overlap": True,
+    "embedding": "batched",
+    "retrieval": "knn",
+    "decoding": "graph",
+}
+"""What a batched arm is unless it says otherwise."""
 
 
 @dataclass(frozen=True)

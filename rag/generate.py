@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
 
 from rag import models
+from rag.decode import Decoder
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Generator(Protocol):
     weights: str
 
     def generate(self, prompts: Sequence[str]) -> list[Generated]: ...
+
+    def length(self, prompt: str) -> int: ...
 
 
 class Transformers:
@@ -57,6 +60,17 @@ class Transformers:
         self.tokenizer.padding_side = self.tokenizer.truncation_side = "left"  # a continuation follows the prompt's last token
         self.prompt_tokens = min(settings["prompt_tokens"], self.model.config.max_position_embeddings - self.new_tokens)
         self._tokenizing = threading.Lock()  # a fast tokenizer's padding and truncation are state
+        self._decoder: Decoder | None = None
+
+    def capture(self, max_batch: int) -> None:
+        """Decode by captured graphs from now on (see `rag.decode`), for which a GPU and one thread at a time are needed."""
+        self._decoder = Decoder(self.model, self.prompt_tokens, self.new_tokens, max_batch)
+        self._decoder.warm_up()
+
+    def length(self, prompt: str) -> int:
+        """Tokens of a prompt as it goes into the model."""
+        with self._tokenizing:
+            return min(len(self.tokenizer(prompt)["input_ids"]), self.prompt_tokens)
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str]) -> list[Generated]:
@@ -71,6 +85,13 @@ class Transformers:
                 return_token_type_ids=False,
             )
         tokens = tokens.to(self.device)
+        new = self._continued(tokens) if self._decoder is None else self._decoder(tokens["input_ids"], tokens["attention_mask"])
+        with self._tokenizing:
+            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        sizes = tokens["attention_mask"].sum(1).tolist()
+        return [Generated(text, size, new.shape[1]) for text, size in zip(texts, sizes, strict=True)]
+
+    def _continued(self, tokens: Any) -> torch.Tensor:
         out = self.model.generate(
             **tokens,
             do_sample=False,
@@ -79,11 +100,7 @@ class Transformers:
             max_new_tokens=self.new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        new = out[:, tokens["input_ids"].shape[1] :]
-        with self._tokenizing:
-            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        sizes = tokens["attention_mask"].sum(1).tolist()
-        return [Generated(text, size, new.shape[1]) for text, size in zip(texts, sizes, strict=True)]
+        return out[:, tokens["input_ids"].shape[1] :]
 
 
 def _opt(settings: Mapping[str, Any], tokenizer: Any, seed: int) -> OPTForCausalLM:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import torch
 
 from rag.corpus import Corpus
-from rag.embed import Embedder
+from rag.embed import Embedder, OneByOne
 from rag.generate import Generator
-from rag.index import Index
+from rag.index import Searchable
 
 T = TypeVar("T")
 
@@ -45,33 +45,53 @@ def prompt(query: str, contexts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What was retrieved for an ask: the ids of its chunks, the best first, the prompt made of them, and what it took so far."""
+
+    chunks: tuple[str, ...]
+    prompt: str
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Pipeline:
-    """The components of a service, and how a batch goes through them."""
+    """The components of a service, and how a batch goes through them: first `find`, then `write`, which share nothing but the prompts."""
 
     corpus: Corpus
-    embedder: Embedder
-    index: Index
+    embedder: Embedder | OneByOne
+    index: Searchable
     generator: Generator
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """The answers to `asks`, in their order, each as if it had been asked alone."""
+        return self.write(self.find(asks))
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]:
+        """Embed the queries and retrieve their chunks."""
         stages: dict[str, float] = {}
         queries = timed(stages, "embed_ms", lambda: self.embedder.queries([ask.query for ask in asks]))
         ids = timed(stages, "retrieve_ms", lambda: self.index.search(queries, max(ask.k for ask in asks)))
         found = [[self.corpus.chunks[row] for row in rows[: ask.k]] for rows, ask in zip(ids, asks, strict=True)]
-        prompts = [prompt(ask.query, [chunk.text for chunk in chunks]) for ask, chunks in zip(asks, found, strict=True)]
-        texts = timed(stages, "generate_ms", lambda: self.generator.generate(prompts))
         return [
-            Answer(text.text, tuple(chunk.id for chunk in chunks), text.tokens_in, text.tokens_out, stages)
-            for text, chunks in zip(texts, found, strict=True)
+            Found(tuple(chunk.id for chunk in chunks), prompt(ask.query, [chunk.text for chunk in chunks]), stages)
+            for ask, chunks in zip(asks, found, strict=True)
+        ]
+
+    def write(self, found: Sequence[Found]) -> list[Answer]:
+        """Generate the answers from the prompts."""
+        stages: dict[str, float] = {}
+        texts = timed(stages, "generate_ms", lambda: self.generator.generate([one.prompt for one in found]))
+        return [
+            Answer(text.text, one.chunks, text.tokens_in, text.tokens_out, one.stages | stages)
+            for text, one in zip(texts, found, strict=True)
         ]
 
 
 def timed(stages: dict[str, float], name: str, stage: Callable[[], T]) -> T:
-    """Run a stage until its device has finished and put its milliseconds into `stages`."""
+    """Run a stage until the device has finished what this thread asked of it, and put its milliseconds into `stages`."""
     start = time.perf_counter()
     value = stage()
     if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        torch.cuda.current_stream().synchronize()
     stages[name] = (time.perf_counter() - start) * 1e3
     return value

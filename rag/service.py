@@ -40,7 +40,7 @@ def _serve(experiment: config.Experiment, arm: dict[str, object], arguments: arg
 
     def opening() -> AbstractAsyncContextManager[api.Engine]:
         def load() -> components.Components:
-            return components.load(experiment, arguments.device)
+            return components.load(experiment, arm, arguments.device)
 
         if arm["service"] == "course":
             return course(load, settings["k"])

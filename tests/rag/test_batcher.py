@@ -207,3 +207,49 @@ def test_sizes_are_checked(max_batch, capacity):
 
     with pytest.raises(ValueError, match="at least 1"):
         asyncio.run(scenario())
+
+
+def test_a_timer_holds_back_a_batch_that_is_not_full():
+    async def scenario(wait_s, requests):
+        worker = Worker()
+        async with Batcher(worker, 4, 40, wait_s=wait_s) as batcher:
+            start = asyncio.get_running_loop().time()
+            await asyncio.gather(*(outcome(batcher, request) for request in requests))
+            return worker.batches, asyncio.get_running_loop().time() - start
+
+    assert asyncio.run(scenario(0.2, [1]))[1] >= 0.2
+    full, took = asyncio.run(scenario(30.0, [1, 2, 3, 4]))
+    assert full == [[1, 2, 3, 4]] and took < 10  # a full batch waits for no timer
+
+
+def test_a_timer_does_not_outwait_a_deadline():
+    async def scenario():
+        async with Batcher(Worker(), 4, 40, wait_s=30.0) as batcher:
+            return await outcome(batcher, 1, seconds=0.1)
+
+    assert isinstance(asyncio.run(scenario()), Expired)
+
+
+@settings(max_examples=60, deadline=None)
+@given(costs=st.lists(st.integers(1, 50), min_size=1, max_size=30), max_batch=st.integers(1, 8), budget=st.integers(1, 120))
+def test_a_padded_batch_keeps_to_the_budget_and_the_oldest_request_always_goes(costs, max_batch, budget):
+    numbered = [cost * 1000 + number for number, cost in enumerate(costs)]
+
+    async def scenario():
+        worker = Worker(open_gate=False)
+        async with Batcher(worker, max_batch, 40, cost=lambda request: request // 1000, budget=budget) as batcher:
+            first = await blocked(worker, batcher)
+            others = [asyncio.create_task(outcome(batcher, request)) for request in numbered]
+            await asyncio.sleep(0)
+            worker.gate.set()
+            await asyncio.gather(first, *others)
+            return worker.batches[1:]
+
+    batches = asyncio.run(scenario())
+    assert sorted(request for batch in batches for request in batch) == sorted(numbered)
+    waiting = list(numbered)
+    for batch in batches:
+        assert batch[0] == waiting[0]
+        assert len(batch) == 1 or len(batch) * max(request // 1000 for request in batch) <= budget
+        assert len(batch) <= max_batch
+        waiting = [request for request in waiting if request not in batch]

@@ -33,7 +33,7 @@ def test_defaults_are_filled_in(write_config):
     assert experiment.settings["embedder"] == {"model": "minilm"}
     assert experiment.settings["generator"]["hidden"] == 128 and experiment.settings["generator"]["dtype"] == "float32"
     assert experiment.settings["load"] == {"arrivals": "poisson", "rates": [1], "seconds": 8, "deadline_s": 5}
-    assert experiment.arm("a") == {"service": "batched", "max_batch": 16, "queue": 64}
+    assert experiment.arm("a") == {"service": "batched", **config.BATCHED}
     assert experiment.arm("b") == {"service": "course"}
 
 

@@ -1,0 +1,104 @@
+"""The arms of one experiment differ in how they serve, not in what they answer; admission is bounded over all stages."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import threading
+from typing import Any
+
+import pytest
+import yaml
+
+from rag import components, config
+from rag.batched import BatchedEngine, batched
+from rag.batcher import Batcher, Expired, Rejected
+from rag.pipeline import Ask
+from tests.rag.conftest import BLOCK
+
+QUERIES = ["How does bread rise?", "Who castles?", "What gathers starlight?", "When are roses pruned?", "What is a mortgage?"]
+ARMS: dict[str, dict[str, Any]] = {
+    "one at a time": {"max_batch": 1, "overlap": False, "embedding": "single", "retrieval": "numpy", "decoding": "plain"},
+    "batches": {"overlap": False, "embedding": "single", "retrieval": "numpy", "decoding": "plain"},
+    "batched embedding": {"overlap": False, "retrieval": "numpy", "decoding": "plain"},
+    "own retrieval": {"overlap": False, "decoding": "plain"},
+    "overlapped": {},
+    "a timer": {"wait_ms": 20},
+    "a token budget": {"tokens": 60},
+}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory, texts_folder, scratch) -> tuple[config.Experiment, components.Components]:
+    block = copy.deepcopy(BLOCK)
+    block["corpus"]["folder"] = str(texts_folder)
+    block["arms"] = {name.replace(" ", "_"): {"service": "batched", "max_batch": 4, "queue": 16, **arm} for name, arm in ARMS.items()}
+    path = tmp_path_factory.mktemp("arms") / "config.yaml"
+    path.write_text(yaml.safe_dump({"rag": {"tiny": block}}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOCKWISE_SCRATCH", str(scratch))
+        experiment = config.read(path, "tiny")
+        return experiment, components.load(experiment, experiment.arm("overlapped"), "cpu")
+
+
+def answers(experiment: config.Experiment, parts: components.Components, name: str) -> list[tuple[Any, ...]]:
+    arm = experiment.arm(name.replace(" ", "_"))
+
+    async def scenario() -> list[tuple[Any, ...]]:
+        async with batched(lambda: dataclasses.replace(parts, arm=arm), arm, 2, 60) as engine:
+            served = await asyncio.gather(*(engine.ask(Ask(query, 2)) for query in QUERIES))
+            assert engine.running == 0
+        assert all(set(one.answer.stages) == {"embed_ms", "retrieve_ms", "generate_ms"} for one in served)
+        assert all(one.batch <= arm["max_batch"] for one in served)
+        return [(one.answer.result, one.answer.retrieved, one.answer.tokens_in) for one in served]
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", [name for name in ARMS if name != "one at a time"])
+def test_every_arm_answers_what_one_at_a_time_does(loaded: tuple[config.Experiment, components.Components], name: str):
+    assert answers(*loaded, name) == answers(*loaded, "one at a time")
+
+
+class Gate:
+    """Work that waits for its gate."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def __call__(self, requests: Any) -> Any:
+        assert self.gate.wait(10)
+        return requests
+
+
+@pytest.mark.parametrize("stage", [0, 1], ids=["while the first stage works", "while the second does"])
+def test_admission_is_bounded_over_all_stages(stage: int):
+    async def scenario() -> list[str]:
+        gates = [Gate(), Gate()]
+        gates[1 - stage].gate.set()
+        async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
+            engine = BatchedEngine([first, second], capacity=5, deadline_s=5, facts={})
+            asks = [asyncio.create_task(engine.ask(Ask(str(number), 1))) for number in range(5)]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Rejected):
+                await engine.ask(Ask("one too many", 1))
+            gates[stage].gate.set()
+            done = [(await ask).answer.query for ask in asks]  # type: ignore[attr-defined]
+            assert engine.running == 0
+            return done
+
+    assert asyncio.run(scenario()) == ["0", "1", "2", "3", "4"]
+
+
+def test_the_deadline_holds_over_all_stages():
+    async def scenario() -> None:
+        gates = [Gate(), Gate()]
+        gates[0].gate.set()
+        async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
+            engine = BatchedEngine([first, second], capacity=5, deadline_s=0.2, facts={})
+            with pytest.raises(Expired):
+                await engine.ask(Ask("late", 1))
+            gates[1].gate.set()
+
+    asyncio.run(scenario())
