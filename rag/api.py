@@ -1,6 +1,7 @@
 """The HTTP side that every arm shares: routes, limits on what a request may be, and errors as clear JSON.
 
-POST /rag {"query": text, "k": number} answers {"query", "result", "retrieved", "tokens_in", "tokens_out", "batch", "stages"}.
+POST /rag {"query": text, "k": number} answers {"query", "result", "retrieved", "tokens_in", "tokens_out", "batch", "stages"}; the
+routes below /v1 are OpenAI's (see `rag.openai_api`).
 429 (with Retry-After): the queue is full; 504: the deadline passed; 422: bad input; 413: too large; 503: not ready yet.
 GET /health answers while the process lives, /ready with 200 once the models are loaded.
 """
@@ -9,42 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.exceptions import HTTPException
 
-from rag.batcher import Expired, Rejected
+from rag import openai_api
+from rag.answering import answered, loading
+from rag.engine import Engine, Served
+from rag.errors import error
 from rag.limits import BodyLimit
-from rag.pipeline import Answer, Ask
-
-log = logging.getLogger("rag")
-
-
-@dataclass(frozen=True)
-class Served:
-    """An answer, how long its request waited for the models, and how many requests it was answered with."""
-
-    answer: Answer
-    queue_ms: float
-    batch: int
-
-
-class Engine(Protocol):
-    """What an arm is: it answers one ask, however it arranges that. `running` counts the asks that it has not finished."""
-
-    facts: dict[str, Any]
-
-    @property
-    def running(self) -> int: ...
-
-    async def ask(self, ask: Ask) -> Served: ...
+from rag.pipeline import Ask
 
 
 class Query(BaseModel):
@@ -84,9 +65,11 @@ def application(opening: Opening, on_ready: Callable[[], None], on_failure: Call
     app.state.engine = None
     app.add_middleware(BodyLimit)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
     app.get("/health")(_health)
     app.get("/ready")(_ready)
     app.post("/rag")(_rag)
+    app.include_router(openai_api.router)
     return app
 
 
@@ -97,62 +80,40 @@ async def _health() -> dict[str, str]:
 async def _ready(request: Request) -> Response:
     engine: Engine | None = request.app.state.engine
     if engine is None:
-        return _error(503, "loading", "the models are being loaded", {"Retry-After": "1"})
+        return loading()
     return JSONResponse({"status": "ready", "running": engine.running, **engine.facts})
 
 
 async def _rag(request: Request, query: Query) -> Response:
     engine: Engine | None = request.app.state.engine
     if engine is None:
-        return _error(503, "loading", "the models are being loaded", {"Retry-After": "1"})
-    try:
-        served = await _unless_gone(request, engine.ask(Ask(query.query, query.k)))
-    except Rejected as error:
-        return _error(429, "rejected", str(error), {"Retry-After": "1"})
-    except Expired as error:
-        return _error(504, "timeout", str(error))
-    except Exception:
-        log.exception("a request failed")
-        return _error(500, "failed", "the request could not be answered; the service's log says why")
-    if served is None:
-        return Response(status_code=499)  # nobody is there to read it
-    answer = served.answer
-    return JSONResponse(
-        {
-            "query": query.query,
-            "result": answer.result,
-            "retrieved": answer.retrieved,
-            "tokens_in": answer.tokens_in,
-            "tokens_out": answer.tokens_out,
-            "batch": served.batch,
-            "stages": {"queue_ms": served.queue_ms, **answer.stages},
-        }
-    )
+        return loading()
+
+    def respond(served: Served) -> Response:
+        answer = served.answer
+        return JSONResponse(
+            {
+                "query": query.query,
+                "result": answer.result,
+                "retrieved": answer.retrieved,
+                "tokens_in": answer.tokens_in,
+                "tokens_out": answer.tokens_out,
+                "batch": served.batch,
+                "stages": {"queue_ms": served.queue_ms, **answer.stages},
+            }
+        )
+
+    return await answered(request, engine.ask(Ask(query.query, query.k)), respond)
 
 
-async def _unless_gone(request: Request, asking: Any) -> Served | None:
-    """What `asking` gives, or None, and `asking` cancelled, once the client has closed the connection."""
-    answer = asyncio.ensure_future(asking)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return answer.result() if answer.done() else None
-    finally:
-        gone.cancel()
-        answer.cancel()
-        await asyncio.wait({answer, gone})
+async def _invalid(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, RequestValidationError)
+    first = failure.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return error(422, "invalid", f"{where}: {first['msg']}", param=".".join(str(part) for part in first["loc"][1:]) or None)
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return _error(422, "invalid", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-
-
-def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+async def _refused(request: Request, failure: Exception) -> Response:
+    """What the web framework itself refuses: an unknown path, a wrong method."""
+    assert isinstance(failure, HTTPException)
+    return error(failure.status_code, "refused", str(failure.detail), failure.headers)

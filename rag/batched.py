@@ -7,17 +7,27 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from rag.api import Served
+import numpy as np
+
 from rag.batcher import Batcher, Done, Rejected
 from rag.components import Components
+from rag.engine import Served
+from rag.openai_api import TEXTS
 from rag.pipeline import Answer, Ask, Found, Pipeline
 
 
 class BatchedEngine:
     """A chain of batchers that each request goes through; at most `capacity` are in it, one unanswered after `deadline_s` is given up."""
 
-    def __init__(self, chain: Sequence[Batcher[Any, Any]], capacity: int, deadline_s: float, facts: dict[str, Any]) -> None:
-        self.chain, self.capacity, self.deadline_s, self.facts = chain, capacity, deadline_s, facts
+    def __init__(
+        self,
+        chain: Sequence[Batcher[Any, Any]],
+        embedding: Batcher[str, np.ndarray],
+        capacity: int,
+        deadline_s: float,
+        facts: dict[str, Any],
+    ) -> None:
+        self.chain, self.embedding, self.capacity, self.deadline_s, self.facts = chain, embedding, capacity, deadline_s, facts
         self._asks = 0
 
     @property
@@ -39,6 +49,12 @@ class BatchedEngine:
         finally:
             self._asks -= 1
 
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        if len(texts) > self.embedding.capacity - self.embedding.waiting:
+            raise Rejected(f"{self.embedding.waiting} texts wait already, and at most {self.embedding.capacity} may")
+        done = await asyncio.gather(*(self.embedding.submit(text, self.deadline_s) for text in texts))
+        return np.stack([one.result for one in done])
+
 
 @contextlib.asynccontextmanager
 async def batched(load: Callable[[], Components], arm: Mapping[str, Any], k: int, deadline_s: float) -> AsyncIterator[BatchedEngine]:
@@ -55,7 +71,10 @@ async def batched(load: Callable[[], Components], arm: Mapping[str, Any], k: int
     capacity = arm["queue"] + arm["max_batch"]
     async with contextlib.AsyncExitStack() as stack:
         chain = [await stack.enter_async_context(batcher) for batcher in _chain(components, pipeline, arm, capacity)]
-        yield BatchedEngine(chain, capacity, deadline_s, components.facts)
+        embedding = await stack.enter_async_context(
+            Batcher(components.aside(components.embeddings), arm["max_batch"], max(capacity, TEXTS))
+        )
+        yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts)
 
 
 def _chain(components: Components, pipeline: Pipeline, arm: Mapping[str, Any], capacity: int) -> list[Batcher[Any, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,6 +51,10 @@ class Components:
                 return work(given)
 
         return on_stream
+
+    def embeddings(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Normalised embeddings of queries, on the host."""
+        return list(self.embedder.queries(texts).cpu().numpy())
 
     @property
     def facts(self) -> dict[str, Any]:

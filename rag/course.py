@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
-from rag.api import Served
 from rag.components import Components
+from rag.engine import Served
 from rag.pipeline import Answer, Ask, prompt, timed
 
 
@@ -43,6 +43,9 @@ class CourseEngine:
             return await run_in_threadpool(work)
         finally:
             self.running -= 1
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        return await run_in_threadpool(lambda: np.stack(self.components.embeddings(texts)))
 
     def answer(self, ask: Ask) -> Answer:
         """One answer, step by step as in the course's code."""

@@ -6,10 +6,13 @@ reads where it is from tensors, so that the same graph, captured once a batch si
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import StaticCache
+
+Watch = Callable[[int, torch.Tensor], None]
 
 
 class Decoder:
@@ -23,10 +26,13 @@ class Decoder:
         self._plans: dict[int, _Plan] = {}
 
     @torch.inference_mode()
-    def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(batch, new_tokens) token ids that follow `ids` (batch, length), padded on the left where `mask` is 0, on the model's device."""
-        found = [self._some(ids[start : start + self.max_batch], mask[start : start + self.max_batch]) for start in self._starts(ids)]
-        return torch.cat(found)
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor, watch: Watch | None = None) -> torch.Tensor:
+        """(batch, new_tokens) token ids that follow `ids` (batch, length), padded on the left where `mask` is 0, on the model's device.
+
+        `watch(first, tokens)` is called after each step with the tokens of the rows from `first` on.
+        """
+        starts = range(0, max(1, len(ids)), self.max_batch)
+        return torch.cat([self._some(ids[at : at + self.max_batch], mask[at : at + self.max_batch], at, watch) for at in starts])
 
     def warm_up(self) -> None:
         """Capture the graphs of all batch sizes, so that no request waits for it."""
@@ -34,15 +40,13 @@ class Decoder:
             token = torch.zeros((rows, 1), dtype=torch.long, device=self.model.device)
             self(token, torch.ones_like(token))
 
-    def _starts(self, ids: torch.Tensor) -> range:
-        return range(0, max(1, len(ids)), self.max_batch)
-
-    def _some(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _some(self, ids: torch.Tensor, mask: torch.Tensor, first: int, watch: Watch | None) -> torch.Tensor:
         rows = next(size for size in _sizes(self.max_batch) if size >= len(ids))
         if rows not in self._plans:
             self._plans[rows] = _Plan(self.model, rows, self.prompt_tokens + self.new_tokens, self.new_tokens)
         at = torch.arange(rows, device=ids.device).clamp(max=len(ids) - 1)  # the last prompt fills up the batch
-        return self._plans[rows].run(ids[at], mask[at])[: len(ids)].clone()
+        told = (lambda token: watch(first, token[: len(ids)])) if watch else None
+        return self._plans[rows].run(ids[at], mask[at], told)[: len(ids)].clone()
 
 
 def _sizes(most: int) -> list[int]:
@@ -65,13 +69,16 @@ class _Plan:
         self.out = torch.zeros((rows, new_tokens), dtype=torch.long, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def run(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def run(self, ids: torch.Tensor, mask: torch.Tensor, watch: Callable[[torch.Tensor], None] | None) -> torch.Tensor:
         self._prefill(ids, mask.bool())
         if self.graph is None and ids.is_cuda:
             self._capture()
             self._prefill(ids, mask.bool())  # capturing has moved on
-        for _ in range(self.out.shape[1] - 1):
-            self._step() if self.graph is None else self.graph.replay()
+        for number in range(self.out.shape[1]):
+            if number:
+                self._step() if self.graph is None else self.graph.replay()
+            if watch is not None:
+                watch(self.token[:, 0])
         return self.out
 
     def _prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM, StoppingCriteriaList
 
 from rag import models
 from rag.decode import Decoder
+
+Sink = Callable[[str], None]
+"""Takes the pieces of one answer's text as they are generated."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,29 @@ class Generator(Protocol):
     name: str
     weights: str
 
-    def generate(self, prompts: Sequence[str]) -> list[Generated]: ...
+    def generate(self, prompts: Sequence[str], sinks: Sequence[Sink | None] = ()) -> list[Generated]: ...
 
     def length(self, prompt: str) -> int: ...
+
+
+class Pieces:
+    """Turns the tokens of a batch, a step at a time, into pieces of text for the sinks that there are."""
+
+    def __init__(self, tokenizer: Any, tokenizing: threading.Lock, sinks: Sequence[Sink | None]) -> None:
+        self._tokenizer, self._tokenizing = tokenizer, tokenizing
+        self._rows = {row: (sink, list[int](), [0]) for row, sink in enumerate(sinks) if sink}
+
+    def __call__(self, first: int, tokens: torch.Tensor) -> None:
+        """Take the next token of the rows from `first` on."""
+        taken = tokens.tolist()
+        for row, (sink, ids, sent) in self._rows.items():
+            if 0 <= row - first < len(taken):
+                ids.append(taken[row - first])
+                with self._tokenizing:
+                    text = self._tokenizer.decode(ids, skip_special_tokens=True)
+                if len(text) > sent[0] and not text.endswith("\ufffd"):  # a character that is not whole yet
+                    sink(text[sent[0] :])
+                    sent[0] = len(text)
 
 
 class Transformers:
@@ -73,8 +96,8 @@ class Transformers:
             return min(len(self.tokenizer(prompt)["input_ids"]), self.prompt_tokens)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[str]) -> list[Generated]:
-        """The continuations of `prompts`; in float32 each is the one that its prompt gets alone."""
+    def generate(self, prompts: Sequence[str], sinks: Sequence[Sink | None] = ()) -> list[Generated]:
+        """The continuations of `prompts`; in float32 each is the one that its prompt gets alone. `sinks[i]` gets the pieces of the i-th."""
         with self._tokenizing:
             tokens = self.tokenizer(
                 list(prompts),
@@ -85,15 +108,25 @@ class Transformers:
                 return_token_type_ids=False,
             )
         tokens = tokens.to(self.device)
-        new = self._continued(tokens) if self._decoder is None else self._decoder(tokens["input_ids"], tokens["attention_mask"])
+        pieces = Pieces(self.tokenizer, self._tokenizing, sinks) if any(sinks) else None
+        if self._decoder is None:
+            new = self._continued(tokens, pieces)
+        else:
+            new = self._decoder(tokens["input_ids"], tokens["attention_mask"], pieces)
         with self._tokenizing:
             texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         sizes = tokens["attention_mask"].sum(1).tolist()
         return [Generated(text, size, new.shape[1]) for text, size in zip(texts, sizes, strict=True)]
 
-    def _continued(self, tokens: Any) -> torch.Tensor:
+    def _continued(self, tokens: Any, pieces: Pieces | None) -> torch.Tensor:
+        def watch(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            if pieces is not None:
+                pieces(0, ids[:, -1])
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
         out = self.model.generate(
             **tokens,
+            stopping_criteria=StoppingCriteriaList([watch]),
             do_sample=False,
             num_beams=1,
             min_new_tokens=self.new_tokens,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BYTES = 64 * 1024
+from rag.errors import error
+
+BYTES = 1 << 20
 SECONDS = 10.0
+CLOSE = {"Connection": "close"}
 
 
 class BodyLimit:
@@ -24,9 +26,9 @@ class BodyLimit:
             async with asyncio.timeout(SECONDS):
                 body = await _read(receive)
         except TimeoutError:
-            return await _refuse(408, "slow", f"the body took more than {SECONDS:g} s")(scope, receive, send)
+            return await error(408, "slow", f"the body took more than {SECONDS:g} s", CLOSE)(scope, receive, send)
         except _TooLarge:
-            return await _refuse(413, "large", f"the body has more than {BYTES} bytes")(scope, receive, send)
+            return await error(413, "large", f"the body has more than {BYTES} bytes", CLOSE)(scope, receive, send)
         if body is not None:
             await self.app(scope, _replay(body, receive), send)
 
@@ -57,7 +59,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return pending.pop() if pending else await receive()
 
     return replayed
-
-
-def _refuse(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, {"Connection": "close"})

@@ -11,7 +11,7 @@ import torch
 
 from rag.corpus import Corpus
 from rag.embed import Embedder, OneByOne
-from rag.generate import Generator
+from rag.generate import Generator, Sink
 from rag.index import Searchable
 
 T = TypeVar("T")
@@ -19,10 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ask:
-    """A query and the number of chunks to answer it from."""
+    """A query and the number of chunks to answer it from. `sink`, if given, is called with each piece of the answer's text as it comes,
+    from the thread that generates."""
 
     query: str
     k: int
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Found:
     chunks: tuple[str, ...]
     prompt: str
     stages: dict[str, float]
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class Pipeline:
         ids = timed(stages, "retrieve_ms", lambda: self.index.search(queries, max(ask.k for ask in asks)))
         found = [[self.corpus.chunks[row] for row in rows[: ask.k]] for rows, ask in zip(ids, asks, strict=True)]
         return [
-            Found(tuple(chunk.id for chunk in chunks), prompt(ask.query, [chunk.text for chunk in chunks]), stages)
+            Found(tuple(chunk.id for chunk in chunks), prompt(ask.query, [chunk.text for chunk in chunks]), stages, ask.sink)
             for ask, chunks in zip(asks, found, strict=True)
         ]
 
     def write(self, found: Sequence[Found]) -> list[Answer]:
         """Generate the answers from the prompts."""
         stages: dict[str, float] = {}
-        texts = timed(stages, "generate_ms", lambda: self.generator.generate([one.prompt for one in found]))
+        texts = timed(stages, "generate_ms", lambda: self.generator.generate([one.prompt for one in found], [one.sink for one in found]))
         return [
             Answer(text.text, one.chunks, text.tokens_in, text.tokens_out, one.stages | stages)
             for text, one in zip(texts, found, strict=True)

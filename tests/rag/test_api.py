@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from rag import limits
-from rag.api import Served, application
+from rag.api import application
 from rag.batcher import Expired, Rejected
+from rag.engine import Served
 from rag.pipeline import Answer, Ask
 
 
@@ -113,7 +114,7 @@ def test_a_body_that_is_not_json():
 def test_large_bodies_with_and_without_a_length():
     async def endless():
         for _ in range(100):
-            yield b" " * 1024
+            yield b" " * (limits.BYTES // 64)
 
     for content in (b" " * (limits.BYTES + 1), endless()):
         response = post(content=content)

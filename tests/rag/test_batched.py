@@ -8,6 +8,7 @@ import dataclasses
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -78,7 +79,7 @@ def test_admission_is_bounded_over_all_stages(stage: int):
         gates = [Gate(), Gate()]
         gates[1 - stage].gate.set()
         async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
-            engine = BatchedEngine([first, second], capacity=5, deadline_s=5, facts={})
+            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=5, facts={})
             asks = [asyncio.create_task(engine.ask(Ask(str(number), 1))) for number in range(5)]
             await asyncio.sleep(0.1)
             with pytest.raises(Rejected):
@@ -91,12 +92,24 @@ def test_admission_is_bounded_over_all_stages(stage: int):
     assert asyncio.run(scenario()) == ["0", "1", "2", "3", "4"]
 
 
+def test_texts_are_embedded_as_queries_are(loaded: tuple[config.Experiment, components.Components]):
+    experiment, parts = loaded
+    arm = experiment.arm("overlapped")
+
+    async def scenario() -> np.ndarray:
+        async with batched(lambda: parts, arm, 2, 60) as engine:
+            return await engine.embed(QUERIES)
+
+    found = asyncio.run(scenario())
+    np.testing.assert_allclose(found, parts.embedder.queries(QUERIES).numpy(), atol=1e-5)
+
+
 def test_the_deadline_holds_over_all_stages():
     async def scenario() -> None:
         gates = [Gate(), Gate()]
         gates[0].gate.set()
         async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
-            engine = BatchedEngine([first, second], capacity=5, deadline_s=0.2, facts={})
+            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=0.2, facts={})
             with pytest.raises(Expired):
                 await engine.ask(Ask("late", 1))
             gates[1].gate.set()
