@@ -17,7 +17,8 @@ from rag.corpus import Corpus
 
 def path(embedder: Mapping[str, Any], folder: Path, corpus: Corpus) -> Path:
     """Where the embeddings of `corpus` by the model in `folder` belong: under BLOCKWISE_SCRATCH, or under .cache in the project."""
-    key = identity(weights=models.weights_digest(folder), prefix=models.prefixes(embedder, folder)[1], corpus=corpus.digest)
+    prefix, shape = models.prefixes(embedder, folder)[1], [embedder.get("architecture"), embedder.get("dtype", "float32")]
+    key = identity(weights=models.weights_digest(folder), shape=shape, prefix=prefix, corpus=corpus.digest)
     return Path(os.environ.get("BLOCKWISE_SCRATCH") or ROOT / ".cache") / "embeddings" / f"{key}.npz"
 
 

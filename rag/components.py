@@ -63,6 +63,7 @@ class Components:
             "model": self.generator.name,
             "weights": self.generator.weights,
             "embedder": self.embedder.name,
+            "embedder_weights": self.embedder.weights,
             "corpus": self.corpus.digest,
             "device": self.device,
         }

@@ -76,8 +76,9 @@ def _checked(block: Any, where: str) -> dict[str, Any]:
     settings = _filled(block, experiment)
     if isinstance(settings["embedder"], str):
         settings["embedder"] = {"model": settings["embedder"]}
+    settings["embedder"].setdefault("dtype", "float32")
     generator = settings["generator"]
-    if "architecture" not in generator:
+    if generator.get("architecture") != "opt":
         for size in ("hidden", "layers", "heads"):
             generator.pop(size)
     elif generator["hidden"] % generator["heads"]:

@@ -11,22 +11,30 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
-from rag import models
+from rag import models, shapes
 
 BATCH = 32
 
 
 class Embedder:
-    """An encoder on a device, float32. Safe to call from several threads.
+    """An encoder on a device. Safe to call from several threads.
 
-    `settings` are the config's (`model`, and `query_prefix` and `passage_prefix` where the model's own shall not hold).
+    `settings` are the config's: `model`, or an `architecture` of `rag.shapes` with random weights and MiniLM's tokenizer; `dtype`,
+    which on a CPU is float32 in any case; and `query_prefix` and `passage_prefix` where the model's own shall not hold.
     """
 
     def __init__(self, settings: Mapping[str, Any], device: str, where: str) -> None:
-        self.name = settings["model"]
-        self.folder = models.locate(self.name, where)
+        self.weights = "random" if "architecture" in settings else "pretrained"
+        self.name = settings.get("architecture") or settings["model"]
+        self.folder = models.encoder_folder(settings, where)
         self.tokenizer = models.load(AutoTokenizer, self.folder, where)
-        self.model = models.load(AutoModel, self.folder, where, dtype=torch.float32).eval().to(device)
+        if self.weights == "random":
+            model = shapes.encoder(self.name, self.tokenizer, 0, device)
+        else:
+            model = models.load(AutoModel, self.folder, where, dtype=torch.float32)
+        dtype = getattr(torch, settings["dtype"] if device == "cuda" else "float32")
+        self.model = model.eval().to(device=device, dtype=dtype)
+        self._first = 2 if self.model.config.model_type == "xlm-roberta" else 0  # its positions begin there, and it has one type of token
         self.device = device
         self.query_prefix, self.passage_prefix = models.prefixes(settings, self.folder)
         self._tokenizing = threading.Lock()  # a fast tokenizer's padding and truncation are state
@@ -38,10 +46,12 @@ class Embedder:
         The mask makes a text's embedding independent of the texts beside it. Longer texts are cut at the model's limit.
         """
         with self._tokenizing:
-            limit = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+            limit = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings - self._first)
             tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
         tokens = tokens.to(self.device)
-        hidden = self.model(**tokens).last_hidden_state
+        if self._first:
+            tokens.pop("token_type_ids", None)
+        hidden = self.model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(1) / mask.sum(1)
 

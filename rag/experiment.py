@@ -47,7 +47,7 @@ def main() -> None:
 def _embed(experiment: Experiment, texts: corpus.Corpus, arguments: argparse.Namespace) -> None:
     """Embed the corpus in a process of its own, whose memory is free again when the services start, unless it is cached."""
     embedder = experiment.settings["embedder"]
-    if cache.path(embedder, models.locate(embedder["model"], f"{experiment.where}.embedder"), texts).is_file():
+    if cache.path(embedder, models.encoder_folder(embedder, f"{experiment.where}.embedder"), texts).is_file():
         return
     command = [sys.executable, "-m", "rag.prepare", *_same(arguments)]
     done = subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteriaList
 
-from rag import models
+from rag import models, shapes
 from rag.decode import Decoder
 
 Sink = Callable[[str], None]
@@ -61,8 +61,8 @@ class Transformers:
     """A causal language model on a device. Safe to call from several threads.
 
     Every answer has exactly `new_tokens` tokens, so that requests cost alike whatever the weights say. A prompt longer than
-    `prompt_tokens` loses its beginning. `settings` with `architecture: opt` build that architecture, at the config's sizes,
-    with random weights from `seed` and MiniLM's tokenizer (no generation tokenizer comes without a download).
+    `prompt_tokens` loses its beginning. `settings` with an `architecture` build it (see `rag.shapes`) with random weights from
+    `seed` and MiniLM's tokenizer (no generation tokenizer comes without a download).
     """
 
     def __init__(self, settings: Mapping[str, Any], seed: int, device: str, where: str) -> None:
@@ -70,9 +70,10 @@ class Transformers:
         dtype = getattr(torch, settings["dtype"])
         self.weights = "random" if "architecture" in settings else "pretrained"
         if self.weights == "random":
-            self.name = f"opt-{settings['layers']}x{settings['hidden']}"
+            given = settings["architecture"] != "opt"
+            self.name = settings["architecture"] if given else f"opt-{settings['layers']}x{settings['hidden']}"
             self.tokenizer = models.load(AutoTokenizer, models.locate("minilm", where), where)
-            self.model: Any = _opt(settings, self.tokenizer, seed)
+            self.model: Any = shapes.generator(settings, self.tokenizer, seed, device)
         else:
             self.name = settings["model"]
             folder = models.locate(self.name, where)
@@ -134,22 +135,3 @@ class Transformers:
             pad_token_id=self.tokenizer.pad_token_id,
         )
         return out[:, tokens["input_ids"].shape[1] :]
-
-
-def _opt(settings: Mapping[str, Any], tokenizer: Any, seed: int) -> OPTForCausalLM:
-    """OPT (arXiv:2205.01068) at the sizes of `settings`, its weights drawn by `seed` without touching the global generator."""
-    config = OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings["hidden"],
-        word_embed_proj_dim=settings["hidden"],
-        num_hidden_layers=settings["layers"],
-        num_attention_heads=settings["heads"],
-        ffn_dim=4 * settings["hidden"],
-        max_position_embeddings=settings["prompt_tokens"] + settings["new_tokens"],
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return OPTForCausalLM(config)

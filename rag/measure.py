@@ -80,6 +80,7 @@ def measure(experiment: Experiment, point: Point, attempt: int, url: str, questi
         "model": facts["model"],
         "weights": facts["weights"],
         "embedder": facts["embedder"],
+        "embedder_weights": facts["embedder_weights"],
         "corpus": facts["corpus"],
         "k": settings["k"],
         "deadline_s": float(settings["load"]["deadline_s"]),

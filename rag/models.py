@@ -32,6 +32,11 @@ def locate(name: str, where: str) -> Path:
     return _from_hub(name, where)
 
 
+def encoder_folder(settings: Mapping[str, Any], where: str) -> Path:
+    """The folder of an embedder's tokenizer, prefixes and, unless they are random, weights."""
+    return locate("minilm" if "architecture" in settings else settings["model"], where)
+
+
 def _from_hub(name: str, where: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -36,8 +36,11 @@ def plan(experiment: Experiment, corpus: Corpus, device: Device) -> list[Point]:
     load = {name: value for name, value in settings["load"].items() if name not in ("rates", "trace")}
     trace = traces.named(settings["load"], f"{experiment.where}.load.trace")
     load |= {"trace": trace.sha256} if trace else {}
-    folders = {"embedder": settings["embedder"]["model"], "generator": settings["generator"].get("model", "minilm")}
-    weights = {part: models.weights_digest(models.locate(model, f"{experiment.where}.{part}")) for part, model in folders.items()}
+    folders = {
+        "embedder": models.encoder_folder(settings["embedder"], f"{experiment.where}.embedder"),
+        "generator": models.locate(settings["generator"].get("model", "minilm"), f"{experiment.where}.generator"),
+    }
+    weights = {part: models.weights_digest(folder) for part, folder in folders.items()}
     shared = {
         "corpus": corpus.digest,
         "weights": weights,

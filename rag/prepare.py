@@ -18,7 +18,7 @@ def main() -> None:
     experiment = config.read(arguments.config, arguments.name)
     settings = experiment.settings
     texts = corpus.build(settings["corpus"], experiment.seed, f"{experiment.where}.corpus")
-    file = cache.path(settings["embedder"], models.locate(settings["embedder"]["model"], f"{experiment.where}.embedder"), texts)
+    file = cache.path(settings["embedder"], models.encoder_folder(settings["embedder"], f"{experiment.where}.embedder"), texts)
     if not file.is_file():
         from rag.embed import Embedder
 

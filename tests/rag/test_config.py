@@ -30,7 +30,7 @@ def test_defaults_are_filled_in(write_config):
     experiment = config.read(write_config(minimal), "tiny")
     assert experiment.seed == 5
     assert experiment.settings["corpus"] == {"source": "stdlib", "chunk_words": 80}
-    assert experiment.settings["embedder"] == {"model": "minilm"}
+    assert experiment.settings["embedder"] == {"model": "minilm", "dtype": "float32"}
     assert experiment.settings["generator"]["hidden"] == 128 and experiment.settings["generator"]["dtype"] == "float32"
     assert experiment.settings["load"] == {"arrivals": "poisson", "rates": [1], "seconds": 8, "deadline_s": 5}
     assert experiment.arm("a") == {"service": "batched", **config.BATCHED}
