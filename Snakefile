@@ -15,6 +15,7 @@ sys.path.insert(0, workflow.basedir)  # no other distribution's `kernels` shadow
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/attempts.smk"
 
 
 if not RUN.sealed:
@@ -28,6 +29,7 @@ if not RUN.sealed:
 
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/plan.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -39,7 +41,7 @@ rule all:
     input:
         made(FIGURES, RUN, "figures", "pdf"),
         made(TABLES, RUN, "tables", "tex"),
-        raw_records(RUN),
+        lambda w: announced(raw_records(RUN)),
         f"results/{RUN.name}/numbers.tex",
         f"results/{RUN.name}/report.pdf" if HAS_TEX else [],
 
@@ -67,11 +69,21 @@ rule tables:
 
 onstart:
     keep_config(RUN)
+    keep_plan()
+    say_bill(whole=False)
+    from analysis import progress
+
+    progress.follow_beside(RUN.folder, needed())
 
 
 onsuccess:
+    say_left_out()
     if not HAS_TEX:
         print(
             "no PDF: there is no TeX here (README.md names the packages); all else is complete",
             file=sys.stderr,
         )
+
+
+onerror:
+    say_left_out()

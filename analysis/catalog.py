@@ -65,6 +65,8 @@ def figures(config: Mapping[str, Any], devices: Sequence[str]) -> list[Item]:
         for kind in ("latency", "throughput"):
             title = f"{kind.capitalize()} of {name}"
             items.append(Item("figure", kind, f"rag_{name}_{kind}", "rag", title, (f"rag/{name}.parquet",), _objective(its)))
+    if timed := _timed(config, devices):
+        items.append(Item("figure", "timeline", "timeline", "time", "Timeline of the measuring jobs", timed))
     return items
 
 
@@ -89,6 +91,9 @@ def tables(config: Mapping[str, Any], devices: Sequence[str], validated_on: Call
                 items.append(Item("table", stage, f"{stage}_{name}.{device}", stage, title.format(name, device), records))
     for name, its in _section(config, "rag").items():
         items.append(Item("table", "rag", f"rag_{name}", "rag", f"Arms of {name}", (f"rag/{name}.parquet",), _objective(its)))
+    if timed := _timed(config, devices):
+        items.append(Item("table", "spent", "spent", "time", "Time of the measuring jobs", timed))
+        items.append(Item("table", "spent", "spent_points", "time", "What the measuring jobs' time was spent on", timed, ("--points",)))
     every = tuple(dict.fromkeys(record for item in items for record in item.records))
     if every:
         items.append(Item("table", "environment", "environment", "environment", "Machines and versions", every))
@@ -104,6 +109,13 @@ def operators(config: Mapping[str, Any]) -> list[str]:
 
 def _section(config: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     return config.get(stage) or {}
+
+
+def _timed(config: Mapping[str, Any], devices: Sequence[str]) -> tuple[str, ...]:
+    """The record files whose jobs account for their time."""
+    return tuple(
+        f"{stage}/{name}.{device}.parquet" for stage in ("sweep", "bench") for name in _section(config, stage) for device in devices
+    )
 
 
 def _objective(its: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _SLURM = {"slurm_job_id": "SLURM_JOB_ID", "slurm_array_job_id": "SLURM_ARRAY_JOB_ID", "slurm_array_task_id": "SLURM_ARRAY_TASK_ID"}
+_TIMES = {"job_submitted": "SNAKEMAKE_JOB_SUBMITTED", "job_started": "SNAKEMAKE_JOB_STARTED"}
+"""What a job's executor says of it, in Unix time: since when it waited, and since when it has its node."""
 
 
 def identity(**fields: Any) -> str:
@@ -134,9 +136,10 @@ def _describe(nvml: Any, visible: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What every record's `provenance` holds: commit, dirty flag, host, Slurm ids, Python, platform and the command."""
+    """What every record's `provenance` holds: commit, dirty flag, host, Slurm ids, the job's times, Python, platform and the command."""
     code, dirty = commit()
     slurm = {name: os.environ[variable] for name, variable in _SLURM.items() if variable in os.environ}
+    times = {name: float(os.environ[variable]) for name, variable in _TIMES.items() if os.environ.get(variable)}
     return {
         "commit": code,
         "dirty": dirty,
@@ -145,4 +148,5 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         **slurm,
+        **times,
     }

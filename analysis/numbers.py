@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.accounts import accounts, minutes_of, spent
 from analysis.cli import BadInput, replacing, run
 from analysis.load import latencies, over_repeats, rates
 from analysis.measured import BASELINE, Frame, canonical, device, label, mapping, points, read, requests, timed, tuned, varying
@@ -64,12 +65,17 @@ def letters(*words: Any) -> str:
 def collect(folder: Path) -> dict[str, Number]:
     """Every number of the run in `folder`, by name. Raises BadInput for a run without records, or two numbers of one name."""
     numbers: dict[str, Number] = {}
+
+    def add(some: Iterable[Number], source: Path) -> None:
+        for number in some:
+            if number.name in numbers:
+                raise BadInput(f"{source}: a second number called {number.name}; rename the experiment, whose name runs into another's")
+            numbers[number.name] = number
+
     for stage, source in (("compile", _compiled), ("validate", _validated), ("sweep", _swept), ("bench", _benched), ("rag", _served)):
         for path in sorted((folder / stage).glob("*.parquet")):
-            for number in source(path, f"{stage}/{path.name}"):
-                if number.name in numbers:
-                    raise BadInput(f"{path}: a second number called {number.name}; rename the experiment, whose name runs into another's")
-                numbers[number.name] = number
+            add(source(path, f"{stage}/{path.name}"), path)
+    add(_spent(folder), folder)
     if not numbers:
         raise BadInput(f"{folder}: no records to take numbers from; name a run's folder, such as results/smoke")
     return numbers
@@ -186,6 +192,26 @@ def _served(path: Path, file: str) -> Iterator[Number]:
         if hits is not None and mrr is not None:
             yield source.number(rows, hits, name, f"{at}, answers that retrieved their source", *words, "Hits")
             yield source.number(rows, mrr, "MRR", f"{at}, mean reciprocal rank of the source", *words, "Mrr")
+
+
+def _spent(folder: Path) -> Iterator[Number]:
+    """What the measuring jobs' time on each planned device went into, over all record files."""
+    files: dict[str, list[str]] = {}
+    for path in sorted(path for stage in ("sweep", "bench") for path in (folder / stage).glob("*.parquet")):
+        files.setdefault(_planned(path)[-1], []).append(f"{path.parent.name}/{path.name}")
+    for planned, names in files.items():
+        jobs = accounts(folder / name for name in names)
+        if not jobs:
+            continue
+        minutes, devices = sum(job.held_s for job in jobs) / 60, " and ".join(dict.fromkeys(job.device for job in jobs))
+        commits = sorted({job.commit for job in jobs})
+        for value, unit, what, word in (
+            (minutes, "min", f"{minutes_of(jobs)} of all measuring jobs", "Minutes"),
+            (100 * spent(jobs)["kernels"] / 60 / minutes, "%", f"share of the {minutes_of(jobs)} in kernels", "KernelsPercent"),
+            (sum(len(job.missed) for job in jobs), "count", "kernels compiled on the measuring jobs' nodes", "CompiledAgain"),
+        ):
+            name = letters("time", planned, word)
+            yield Number(name, float(value), unit, what, len(jobs), math.nan, math.nan, devices, commits, {file: [] for file in names})
 
 
 def main() -> int:

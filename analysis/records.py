@@ -31,19 +31,21 @@ class Journal:
         self._file: Any = None
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record and wait until it is on the disk."""
-        if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-            path = self.folder / f"{now}-{socket.gethostname()}-{os.getpid()}.jsonl"
-            self._file = path.open("x", encoding="utf-8")
+        """Write one record and wait until it is on the disk. Raises BadInput where there is no room for it."""
         try:
+            if self._file is None:
+                self._file = self._created()
             self._file.write(json.dumps(record, sort_keys=True, allow_nan=True) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            path, self._file = self._file.name, None  # what follows a torn line goes into a file of its own
+            path, self._file = error.filename or self._file.name, None  # what follows a torn line goes into a file of its own
             raise BadInput(f"{path}: {error.strerror}; make room and give the same command again, nothing recorded is lost") from error
+
+    def _created(self) -> Any:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
+        return (self.folder / f"{now}-{socket.gethostname()}-{os.getpid()}.jsonl").open("x", encoding="utf-8")
 
     @property
     def used(self) -> bool:
@@ -63,19 +65,24 @@ class Journal:
             self._file = None
 
 
-def read_journal(folder: Path | str) -> list[Record]:
+def read_journal(folder: Path | str, needs: Sequence[str] = ()) -> list[Record]:
     """Every whole record of every journal file under `folder`, oldest file first; none where there is no folder.
 
-    Raises BadInput for a line that is damaged anywhere but at the torn end of a file.
+    Raises BadInput for a line that is damaged anywhere but at the torn end of a file, and for a record without a field of `needs`.
     """
     records: list[Record] = []
     for path in sorted(Path(folder).glob("*.jsonl")):
         *whole, torn = path.read_bytes().split(b"\n")  # what follows the last newline was cut by a kill, or is empty
         for number, line in enumerate(whole, 1):
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 raise BadInput(f"{path}, line {number}: not a JSON record; move the file away to measure its points again") from None
+            missing = [name for name in needs if name not in record] if isinstance(record, dict) else ["any field"]
+            if missing:
+                what = f"a record without {', '.join(missing)}, so not of this version's format"
+                raise BadInput(f"{path}, line {number}: {what}; move the file away to measure its points again")
+            records.append(record)
         if torn:
             print(f"note: {path}: the last record was cut short and is measured again", file=sys.stderr)
     return records
@@ -105,9 +112,13 @@ def write_parquet(path: Path | str, rows: Sequence[Record], notes: Mapping[str, 
 
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     table = pa.table({name: [plain(row.get(name)) for row in rows] for name in names})
-    metadata = {**(table.schema.metadata or {}), b"blockwise": json.dumps(dict(notes or {}), sort_keys=True).encode()}
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        pq.write_table(with_notes(table, notes or {}), temporary, compression="zstd")
+
+
+def with_notes(table: Any, notes: Mapping[str, Any]) -> Any:
+    """A pyarrow table with these notes in its metadata."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"blockwise": json.dumps(dict(notes), sort_keys=True).encode()})
 
 
 def read_parquet(path: Path | str, needs: Sequence[str] = ()) -> Any:

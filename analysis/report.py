@@ -34,6 +34,7 @@ STAGES = {
     "sweep": "Block sweeps",
     "bench": "Benchmarks",
     "rag": "Retrieval-augmented generation",
+    "time": "Where the time went",
     "environment": "Environment",
 }
 _ELSEWHERE = ("compile_variants",)  # hundreds of rows: for the HTML report and a spreadsheet

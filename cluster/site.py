@@ -107,6 +107,11 @@ def gpu(model: str) -> Gpu:
     return load().gpu(model)
 
 
+def known(device: str) -> Gpu | None:
+    """What is known of the GPU of a planned device; None for a CPU, and for any GPU."""
+    return None if device in (CPU, ANY_GPU) else gpu(device)
+
+
 def resources(device: str) -> dict[str, int | str]:
     return load().resources(device)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from analysis.cli import BadInput, run
-from kernels import registry
+from kernels import plan, registry
 from kernels.arrays import place, to_numpy
 from kernels.contract import Arrays, Backend, Block, Peer, Problem, Space
 from kernels.job import Job, Place, arguments, experiment_of
@@ -55,12 +55,7 @@ def baselines(job: Job) -> list[Backend]:
     """On a GPU, the experiment's backends that run on a CPU alone: they are measured on the host, for speed-ups over it."""
     if job.device.kind == "cpu":
         return []
-    operator = job.experiment.operator
-    return [
-        registry.backend(operator, name)
-        for name in job.experiment.backends
-        if tuple(registry.declared(operator, name, "DEVICES")) == ("cpu",)
-    ]
+    return [registry.backend(job.experiment.operator, name) for name in plan.host_alone(job.experiment)]
 
 
 def contenders(job: Job, problem: Problem, tables: list[Path], outside: list[Backend]) -> list[Contender]:

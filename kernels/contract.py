@@ -7,6 +7,7 @@ backends: every `<name>_impl.py` is one (see `Backend`). Nothing here knows what
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import types
 import typing
@@ -38,7 +39,7 @@ class Problem:
     @classmethod
     def parse(cls, fields: Mapping[str, Any], where: str) -> Problem:
         """The problem that `fields` describe; `where` (a file and key) begins the message of a BadInput."""
-        hints = typing.get_type_hints(cls)
+        hints = _hints(typing.cast(Any, cls))  # a class is hashable whatever its instances are
         for name, value in fields.items():
             if name not in hints:
                 raise BadInput(f"{where}.{name}: unknown field; one of {', '.join(sorted(hints))}")
@@ -70,10 +71,16 @@ class Problem:
 
     def fields(self) -> dict[str, Any]:
         """Field names and values, for records."""
-        return dataclasses.asdict(self)
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.fields().items())
+
+
+@functools.cache
+def _hints(problem: Any) -> dict[str, Any]:
+    """The types of a problem's fields: resolved once, for a config may have thousands of problems."""
+    return typing.get_type_hints(problem)
 
 
 def is_power_of_two(value: int) -> bool:

@@ -14,19 +14,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.cli import BadInput
 from analysis.config import check, load
-from analysis.environment import environment, gpu_state, identity, versions
+from analysis.environment import environment, gpu_state
 from analysis.records import Journal, Record, gather, read_journal, read_parquet, write_parquet
 from kernels import roofline, timing
 from kernels.contract import Backend, Block, Problem
-from kernels.device import Device, find, libraries
+from kernels.device import Device, find
 from kernels.phases import Phases
 from kernels.plan import Experiment
-from kernels.source import digest, generator_digest
+from kernels.planning.shards import shard_of
+from kernels.points import Points
 
 LISTS = ("samples_ms", "aa_samples_ms", "compile_missed")
 JSON_COLUMNS = ("problem", "block", "versions", "provenance", "ceilings")
 KEY = ("point", "role", "attempt")
+_OTHERS = "stage backend problem block device device_kind status reason samples_ms first_call_ms started versions provenance"
+NEEDS = (*KEY, *_OTHERS.split())
+"""The fields without which a journal's record is of no use here."""
 ACCOUNTS = "jobs"
 """The folder in a journal that holds what each process says of its own time."""
 
@@ -38,6 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="planned device: cpu, auto, or a GPU model (default: auto)")
     parser.add_argument("--journal", required=True, type=Path, help="folder for the journal; what it holds is not measured again")
     parser.add_argument("--out", required=True, type=Path, help="record file to write (Parquet)")
+    parser.add_argument("--plan", type=Path, help="the run's plan, which says what problems each shard has")
+    parser.add_argument("--shard", help="measure this shard of the plan alone, by its number")
     parser.add_argument("--attempt", type=int, default=1, help="measure anew what has no record of this attempt (default: 1)")
     parser.add_argument(
         "--previous", type=Path, nargs="*", default=[], help="record files of another run: unchanged points are copied from them"
@@ -81,8 +88,11 @@ class Job:
         self.watch: Any = None  # counts what the compile stage's caches had, on a GPU
         self.gpu_before = self.gpu()  # the state before what is measured next; the measuring loop renews it
         self.wanted: set[str] = set()
-        self._parts: dict[tuple[str, str], dict[str, Any]] = {}
-        self.known = {tuple(record[name] for name in KEY): record for record in read_journal(self.folder)}
+        self.points = Points(experiment, seed)
+        self.known: dict[tuple[str, ...], Record] = {}
+        self.latest: dict[tuple[str, str], int] = {}  # the last attempt that is recorded, by point and role
+        for record in read_journal(self.folder, NEEDS):
+            self._know(record)
         self.previous = {(row["point"], row["role"]): row for path in options.previous for row in rows_of(path)}
 
     @classmethod
@@ -105,36 +115,13 @@ class Job:
         return gpu_state() if self.device.kind == "gpu" else None
 
     def point(self, backend: Backend, problem: Problem, block: Block, place: Place | None = None, **more: Any) -> str:
-        """The id of a point: of all that determines its result, and nothing else. `place` is where, if not the job's device."""
-        device = (place or self.place).device
-        return identity(
-            problem=problem.fields(),
-            block=block,
-            device=[device.kind, device.name, device.driver],
-            **self._same_for_all_points(backend),
-            **more,
-        )
-
-    def _same_for_all_points(self, backend: Backend) -> dict[str, Any]:
-        """The parts of a backend's points that no problem and no block changes: made once, for digests take milliseconds."""
-        about = backend.name, str(backend.module.__file__)
-        if about not in self._parts:
-            self._parts[about] = {
-                "stage": self.experiment.stage,
-                "operator": self.experiment.operator.name,
-                "backend": backend.name,
-                "versions": versions(*libraries(backend)),
-                "data": [generator_digest(self.experiment.operator), self.seed],
-                "protocol": timing.PROTOCOL,
-                "source": digest(backend),
-                "samples": self.experiment.samples,
-            }
-        return self._parts[about]
+        """The id of a point: of all that determines its result. `place` is where, if not the job's device."""
+        return self.points.id(backend, problem, block, (place or self.place).device, **more)
 
     def has(self, point: str, role: str) -> bool:
         """Whether a point is recorded for this attempt or a later one; a point of a previous run is copied on the way."""
         self.wanted.add(point)
-        if any(key[0] == point and key[1] == role and key[2] >= self.attempt for key in self.known):
+        if self.latest.get((point, role), 0) >= self.attempt:
             return True
         if self.attempt == 1 and (point, role) in self.previous:
             copied = dict(self.previous[point, role])
@@ -177,7 +164,7 @@ class Job:
                 "seed": self.seed,
                 "protocol": timing.PROTOCOL,
                 "includes": timing.INCLUDES[place.device.kind],
-                "versions": self._same_for_all_points(backend)["versions"],
+                "versions": self.points.same_for_all(backend)["versions"],
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
                 "compile_missed": self.watch.missed if self.watch else [],
@@ -201,10 +188,20 @@ class Job:
 
     def append(self, record: Record) -> None:
         self.journal.append(record)
-        self.known[tuple(record[name] for name in KEY)] = record
+        self._know(record)
+
+    def _know(self, record: Record) -> None:
+        point, role, attempt = (record[name] for name in KEY)
+        self.known[point, role, attempt] = record
+        self.latest[point, role] = max(attempt, self.latest.get((point, role), 0))
 
     def account(self) -> None:
         """Write down where this process's wall time went so far; the last account of a process counts."""
+        begun = datetime.datetime.fromtimestamp(int(self.phases.begun), datetime.UTC).isoformat()
+        recorded = [its for its in self.known.values() if its["started"] >= begun]
+        mine = [its for its in recorded if self.provenance.items() <= its["provenance"].items()]  # others share the journal
+        first_s = sum((its["first_call_ms"] or 0) / 1e3 for its in mine)
+        calls_s = [its.get("spent_s") or ((its["first_call_ms"] or 0) + sum(its["samples_ms"])) / 1e3 for its in mine]
         self.accounts.append(
             {
                 "job": f"{self.provenance['host']}-{os.getpid()}-{self.phases.begun:.3f}",
@@ -214,6 +211,8 @@ class Job:
                 "device": self.device.name,
                 "device_kind": self.device.kind,
                 "provenance": {**self.provenance, "gpu": self.gpu()},
+                "first_calls_s": round(first_s, 4),
+                "kernels_s": round(sum(calls_s) - first_s, 4),
                 "compile_hits": self.watch.hits if self.watch else 0,
                 "compile_missed": self.watch.missed if self.watch else [],
                 **self.phases.record(),
@@ -226,9 +225,9 @@ class Job:
             self.account()
         self.journal.close()
         self.accounts.close()
-        mine = [record for record in read_journal(self.folder) if record["point"] in self.wanted]
+        mine = [record for record in read_journal(self.folder, NEEDS) if record["point"] in self.wanted]
         kept, duplicates = gather(reversed(mine), KEY)  # a bench that was killed measures its problem as a whole again
-        jobs = {account["job"]: account for account in read_journal(self.folder / ACCOUNTS)}
+        jobs = {account["job"]: account for account in read_journal(self.folder / ACCOUNTS, ("job",))}
         notes = {"duplicates": duplicates, "experiment": self.experiment.name, "jobs": list(jobs.values())}
         write_parquet(self.out, with_noise(reversed(kept)), notes)
 
@@ -278,8 +277,14 @@ def rows_of(path: Path) -> list[Record]:
 
 
 def experiment_of(options: argparse.Namespace, stage: str) -> tuple[Experiment, dict[str, Any]]:
+    """The experiment that a command names, of one shard where it names one, and the config."""
     from kernels import plan
 
     config = load(options.config)
     check(config, options.config)
-    return plan.experiment(config, stage, options.experiment), config
+    experiment = plan.experiment(config, stage, options.experiment)
+    if (options.plan is None) != (options.shard is None):
+        raise BadInput("--plan and --shard: give both, or neither to measure every problem")
+    if options.plan:
+        experiment = shard_of(experiment, options.plan, options.device, options.shard)
+    return experiment, config

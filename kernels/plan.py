@@ -32,6 +32,10 @@ class Experiment:
         """The backend's block space as this experiment narrows it."""
         return backend.space.narrowed(self.blocks.get(backend.name, {}), f"{self.stage}.{self.name}.blocks.{backend.name}")
 
+    def space_of(self, name: str) -> Space:
+        """The same by the backend's name, without importing the libraries that it runs on."""
+        return registry.space(self.operator, name).narrowed(self.blocks.get(name, {}), f"{self.stage}.{self.name}.blocks.{name}")
+
 
 def experiment(config: Mapping[str, Any], stage: str, name: str) -> Experiment:
     """The experiment `name` of a stage. Raises BadInput, naming the key, for whatever its operator does not know."""
@@ -78,6 +82,27 @@ def check(config: Mapping[str, Any]) -> None:
     for each in config.get("architectures") or []:
         capability(each)
     experiments(config)
+
+
+def kind(device: str) -> str:
+    """What backends call a planned device: "cpu", or "cuda" for any GPU."""
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def backends_on(experiment: Experiment, kind: str) -> list[str]:
+    """Names of the experiment's backends that run on a kind of device, "cpu" or "cuda"."""
+    return [name for name in experiment.backends if kind in registry.declared(experiment.operator, name, "DEVICES")]
+
+
+def contenders(experiment: Experiment, kind: str) -> list[str]:
+    """Names of all that a bench measures on a kind of device: backends, peers, and on a GPU what runs on the host alone."""
+    peers = [name for name, peer in experiment.operator.peers.items() if kind in peer.devices]
+    return [*backends_on(experiment, kind), *peers, *(host_alone(experiment) if kind == "cuda" else ())]
+
+
+def host_alone(experiment: Experiment) -> list[str]:
+    """Names of the experiment's backends that run on a CPU alone."""
+    return [name for name in experiment.backends if tuple(registry.declared(experiment.operator, name, "DEVICES")) == ("cpu",)]
 
 
 def validated_on(operator: Operator, device: str) -> list[str]:

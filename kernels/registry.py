@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -48,16 +50,29 @@ def backends(of: Operator) -> list[str]:
 def declared(of: Operator, name: str, constant: str) -> Any:
     """The literal that a backend's module assigns to `constant` (DEVICES, say), read without importing its libraries."""
     path = Path(of.folder) / f"{name}_impl.py"
+    found = _literals(path, path.stat().st_mtime_ns)
+    if constant not in found:
+        raise BadInput(f"{path}: no {constant}; a backend declares it (see kernels/contract.py)")
+    return found[constant]
+
+
+@functools.cache
+def _literals(path: Path, changed: int) -> dict[str, Any]:
+    """The constants of a file that are literals, as it was when it was `changed`."""
+    found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == constant for target in node.targets):
-            return ast.literal_eval(node.value)
-    raise BadInput(f"{path}: no {constant}; a backend declares it (see kernels/contract.py)")
+        if isinstance(node, ast.Assign):
+            with contextlib.suppress(ValueError, TypeError):  # no literal
+                found |= dict.fromkeys((each.id for each in node.targets if isinstance(each, ast.Name)), ast.literal_eval(node.value))
+    return found
 
 
 def space(of: Operator, name: str) -> Space:
-    """The block space of a backend without importing its libraries: the constant of its upper-case name in `space.py`."""
-    module = importlib.import_module(f"{package(of).__name__}.space")
-    return getattr(module, name.upper(), Space())
+    """The block space of a backend without importing its libraries: the constant of its upper-case name in `space.py`, if any."""
+    module = f"{package(of).__name__}.space"
+    if importlib.util.find_spec(module) is None:
+        return Space()
+    return getattr(importlib.import_module(module), name.upper(), Space())
 
 
 def backend(of: Operator, name: str) -> Backend:

@@ -5,7 +5,8 @@
 What cannot launch by the compile stage's report is recorded as pruned and not tried. The configurations of a problem race:
 they are measured in rounds, in random order, and sure losers stop early (`race: false` in the config measures all to the
 end); see `kernels.race`. The default configuration is measured twice (A/A), which gives the noise floor. Every point is on the
-disk as soon as it is through: run the same command again after a kill and only what is missing is measured.
+disk as soon as it is through: run the same command again after a kill and only what is missing is measured. With `--plan` and
+`--shard` it measures some of the problems; the shards of an experiment share a journal, and `kernels.join` makes one record file of theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from analysis import records
 from analysis.cli import BadInput, run
-from kernels import registry
+from kernels import plan, registry
 from kernels.arrays import place
 from kernels.compile import Ruled, key, ruled_out
 from kernels.contract import Backend, Block, Problem
@@ -47,7 +48,7 @@ class Candidate:
 def backends_on(job: Job) -> list[Backend]:
     """The experiment's backends that run on the job's device. Raises BadInput where there is none."""
     operator = job.experiment.operator
-    names = [name for name in job.experiment.backends if job.kind in registry.declared(operator, name, "DEVICES")]
+    names = plan.backends_on(job.experiment, job.kind)
     if not names:
         raise BadInput(f"{job.experiment.stage}.{job.experiment.name}: none of its backends runs on {job.device.name}")
     return [registry.backend(operator, name) for name in names]

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 
-def command(draw: Callable[..., Any], description: str, *options: tuple[str, dict[str, Any]]) -> int:
-    """The command line of a figure: its records, `--out STEM` and its own `options`, which `draw` takes by name."""
+def command(draw: Callable[..., Any], description: str, *options: tuple[str, dict[str, Any]], several: bool = False) -> int:
+    """The command line of a figure: its records, `--out STEM` and its own `options`, which `draw` takes by name.
+
+    `several`: it is of one or more record files, and `draw` takes a list of them.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("records", type=Path, help="a record file, such as results/smoke/bench/knn_scaling.cpu.parquet")
+    files: Any = {"nargs": "+", "help": "record files"} if several else {"help": "a record file"}
+    files["help"] += ", such as results/smoke/bench/knn_scaling.cpu.parquet"
+    parser.add_argument("records", type=Path, **files)
     parser.add_argument("--out", type=Path, required=True, metavar="STEM", help="writes STEM.pdf and STEM.png")
     for name, settings in options:
         parser.add_argument(name, **settings)

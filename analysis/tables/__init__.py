@@ -43,7 +43,8 @@ def write(frame: Frame, stem: Path | str) -> None:
     with replacing(f"{stem}.csv") as path:
         _flat(frame).to_csv(path, index=False)
     with replacing(f"{stem}.md") as path:
-        path.write_text(_markdown(shown, numbers) + (f"\n{note}\n" if note else ""), encoding="utf-8")
+        body = "" if not len(shown.columns) else _markdown(shown, numbers) + "\n" * bool(note)
+        path.write_text(body + (f"{note}\n" if note else ""), encoding="utf-8")
 
 
 def fixed(frame: Frame, sentences: Mapping[str, str], *notes: str) -> Frame:
@@ -83,7 +84,7 @@ PAGE = 40  # rows that fit a page
 def _latex(shown: pd.DataFrame, numbers: set[str], note: str) -> str:
     """Pandas' booktabs with everything escaped, no wider than the text; a long table in parts that fit a page each."""
     if shown.empty:
-        return "(no rows)\n"
+        return f"({escape(note).rstrip('.') or 'no rows'})\n"
     frame = shown.map(escape).rename(columns={name: escape(str(name)) for name in shown})
     wide = r">{\raggedright\arraybackslash}p{5cm}"
     form = "".join("r" if name in numbers else wide if shown[name].map(len).max() > _WIDE else "l" for name in shown)

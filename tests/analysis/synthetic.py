@@ -161,13 +161,38 @@ def compiles(architecture: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+BEGAN = 1_795_000_000.0
+"""In Unix time: when the first job of a made-up run was submitted."""
+PHASES = {"start-up": 3.0, "planning": 1.0, "caches": 2.0, "ceilings": 4.0, "inputs": 5.0, "measuring": 40.0}
+
+
+def account(
+    experiment: str = "knn", after: float = 60.0, phases: dict[str, float] | None = None, queued: float | None = 30.0, **more: Any
+) -> dict[str, Any]:
+    """A process that began `after` seconds and was submitted `queued` seconds earlier, its Slurm job having started 5 s before it.
+
+    Of each 10 s of measuring 6 went into kernels, 1 into first calls, 1 into recording.
+    """
+    phases, device, started = PHASES if phases is None else phases, more.get("device", CPU), BEGAN + after
+    measuring, ends = phases.get("measuring", 0.0), np.cumsum(list(phases.values()))
+    times = {} if queued is None else {"job_submitted": started - queued, "job_started": started - min(5.0, queued)}
+    return {
+        "job": f"node7-{experiment}-{device}-{started:.3f}", "attempt": 1, "stage": "sweep", "experiment": experiment, "device": device,
+        "device_kind": "cpu" if device == CPU else "gpu", "provenance": provenance(host=more.pop("host", "node7"), **times),
+        "first_calls_s": measuring * 0.1, "kernels_s": measuring * 0.6,
+        "compile_hits": 0, "compile_missed": [], "started": started, "ended": started + float(ends[-1]),
+        "segments": [[name, float(end) - its, float(end)] for (name, its), end in zip(phases.items(), ends, strict=True)],
+        "seconds": {**phases, "measuring": measuring * 0.9, "recording": measuring * 0.1},
+    } | more  # fmt: skip
+
+
 def write(folder: Path) -> Path:
     """The whole run under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(CONFIG)
     write_parquet(folder / "bench/distance_speedup.cpu.parquet", speedups())
-    write_parquet(folder / "bench/knn_scaling.cpu.parquet", scalings())
-    write_parquet(folder / "sweep/knn.cpu.parquet", sweeps())
+    write_parquet(folder / "bench/knn_scaling.cpu.parquet", scalings(), {"jobs": [account("knn_scaling", 200.0, stage="bench")]})
+    write_parquet(folder / "sweep/knn.cpu.parquet", sweeps(), {"jobs": [account(), account(after=130.0, queued=100.0)]})
     write_parquet(folder / "rag/batching.parquet", requests())
     write_parquet(folder / "validate/knn.torch.cpu.parquet", validations())
     for architecture in ("sm_80", "sm_90"):

@@ -19,6 +19,7 @@ def test_a_figure_for_each_experiment_and_device():
     assert set(found) == {
         *("sweep_knn.cpu", "sweep_knn.h200", "bench_distance_speedup.cpu", "bench_distance_speedup.h200"),
         *("bench_knn_scaling.cpu", "bench_knn_scaling.h200", "rag_batching_latency", "rag_batching_throughput"),
+        "timeline",
     }
     assert found["bench_knn_scaling.h200"].records == ("bench/knn_scaling.h200.parquet",)
     assert found["bench_knn_scaling.h200"].options == ("--against", "n")
@@ -33,8 +34,18 @@ def test_tables_of_all_stages():
     assert found["compile"].records == tuple(
         f"compile/{operator}.{architecture}.parquet" for operator in ("knn", "distance") for architecture in ("sm_80", "sm_90")
     )
-    assert {"sweep_knn.cpu", "bench_knn_scaling.cpu", "rag_batching", "environment", "compile_variants"} <= set(found)
+    assert {"sweep_knn.cpu", "bench_knn_scaling.cpu", "rag_batching", "environment", "compile_variants", "spent", "spent_points"} <= set(
+        found
+    )
     assert "rag/batching.parquet" in found["environment"].records
+
+
+def test_the_time_of_a_run_is_that_of_all_its_sweeps_and_benches():
+    timeline = next(item for item in catalog.figures(CONFIG, ["cpu", "h200"]) if item.kind == "timeline")
+    assert timeline.records == tuple(
+        f"{name}.{device}.parquet" for name in ("sweep/knn", "bench/distance_speedup", "bench/knn_scaling") for device in ("cpu", "h200")
+    )
+    assert "timeline" not in {item.kind for item in catalog.figures({"rag": CONFIG["rag"]}, ["cpu"])}
 
 
 def test_every_kind_has_a_module_a_caption_that_begins_with_a_question_and_a_stem_of_its_own():

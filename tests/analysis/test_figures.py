@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from analysis.cli import BadInput, run
-from analysis.figures import blocks, latency, scaling, speedup, throughput
+from analysis.figures import blocks, latency, scaling, speedup, throughput, timeline
 from analysis.records import write_parquet
 from analysis.style import save
 from tests.analysis import synthetic
@@ -218,3 +219,111 @@ def test_records_of_which_nothing_was_measured_are_refused(tmp_path: Path):
     rows = [row | {"status": "failed", "samples_ms": []} for row in synthetic.scalings()]
     with pytest.raises(BadInput, match="none of its 12 points was measured"):
         scaling.draw(stored(tmp_path, rows))
+
+
+def timed(folder: Path, *jobs: dict[str, Any]) -> list[Path]:
+    write_parquet(folder / "timed.parquet", [{"point": "a"}], {"jobs": jobs})
+    return [folder / "timed.parquet"]
+
+
+def drawn(axis: Any) -> dict[str, list[tuple[float, float, float]]]:
+    """Start, end and area in minutes of the boxes of each cause, a bar being 1 high."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    colors = {to_hex(look["facecolor"]): cause for cause, look in timeline._LOOKS.items()}
+    for boxes in axis.collections:
+        for path in boxes.get_paths():
+            (left, bottom), (right, top) = path.vertices.min(axis=0), path.vertices.max(axis=0)
+            area = (right - left) * (top - bottom) / 0.8
+            found.setdefault(colors[to_hex(boxes.get_facecolor()[0])], []).append((left, right, area))
+    return found
+
+
+def test_areas_of_the_timeline_are_minutes(tmp_path: Path):
+    (axis,) = timeline.draw(timed(tmp_path, synthetic.account())).axes
+    boxes = drawn(axis)
+    minutes = {cause: 60 * sum(area for *_, area in its) for cause, its in boxes.items()}
+    assert minutes == pytest.approx(
+        {"queued": 25, "start-up": 9, "loading": 6, "ceilings": 4, "inputs": 5, "kernels": 24, "recording": 4, "other": 8}
+    )
+    assert boxes["queued"] == [pytest.approx((0, 25 / 60, 25 / 60))]
+    assert boxes["kernels"] == [pytest.approx((45 / 60, 85 / 60, 24 / 60))]
+    assert axis.get_xlim() == pytest.approx((0, 85 / 60))
+
+
+def test_bars_stand_by_device_and_host_then_by_start(tmp_path: Path):
+    jobs = [
+        synthetic.account("late", 500),
+        synthetic.account("early", 100),
+        synthetic.account("elsewhere", 300, host="node8"),
+        synthetic.account("gpu", 200, device=synthetic.GPU, stage="bench"),
+    ]
+    (axis,) = timeline.draw(timed(tmp_path, *jobs)).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["bench gpu", "sweep early", "sweep late", "sweep elsewhere"]
+    assert [text.get_text() for text in axis.texts] == [
+        *(f"{synthetic.GPU}, node7: 1", f"{synthetic.CPU}, node7: 2", f"{synthetic.CPU}, node8: 1"),
+    ]
+
+
+def test_the_timeline_says_jobs_devices_minutes_and_what_is_not_known(tmp_path: Path):
+    figure = timeline.draw(timed(tmp_path, synthetic.account(), synthetic.account(after=300, queued=None)))
+    for part in (synthetic.CPU, "2 jobs", "1.92 CPU minutes, 42 % of them in kernels", "1 without a time of submission"):
+        assert part in head(figure)
+
+
+def test_jobs_of_another_day_have_a_panel_and_a_clock_of_their_own(tmp_path: Path):
+    figure = timeline.draw(timed(tmp_path, synthetic.account(), synthetic.account(after=150), synthetic.account(after=86_400)))
+    first, second = figure.axes
+    assert len(drawn(first)["kernels"]) == 2
+    assert drawn(second)["queued"] == [pytest.approx((0, 25 / 60, 25 / 60))]
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["from 2026-11-18 11:07 UTC", "from 2026-11-19 11:06 UTC"]
+
+
+def test_of_many_sittings_the_longest_are_drawn_and_the_others_counted(tmp_path: Path):
+    jobs = [synthetic.account(after=day * 86_400, phases={"measuring": 60.0 * (1 + day % 6)}) for day in range(6)]
+    figure = timeline.draw(timed(tmp_path, *jobs))
+    assert len(figure.axes) == timeline.MOST_PANELS
+    assert "not drawn: 2 jobs of shorter sittings, 3.17 min" in head(figure)
+
+
+def test_of_more_jobs_than_bars_can_show_it_is_drawn_how_many_are_at_what(tmp_path: Path):
+    jobs = [synthetic.account(f"e{number}", 60 + number / 10) for number in range(timeline.MOST_BARS + 1)]
+    (axis,) = timeline.draw(timed(tmp_path, *jobs)).axes
+    minutes = {cause: 60 * _area(stairs.get_path().vertices) for cause, stairs in _stacked(axis).items()}
+    assert minutes["kernels"] == pytest.approx(24 * len(jobs))
+    assert minutes["queued"] == pytest.approx(25 * len(jobs))
+    assert axis.get_ylabel() == "jobs"
+
+
+def test_many_jobs_of_many_devices_fit_a_page(tmp_path: Path):
+    def jobs(devices: int) -> list[dict[str, Any]]:
+        return [synthetic.account("e", 60 + number, device=f"GPU {number % devices}") for number in range(2 * timeline.MOST_BARS)]
+
+    apart = timeline.draw(timed(tmp_path, *jobs(3)))
+    assert [axis.get_title(loc="left") for axis in apart.axes] == ["GPU 0", "GPU 1", "GPU 2"]
+    assert len({axis.get_xlim() for axis in apart.axes}) == 1
+    (axis,) = timeline.draw(timed(tmp_path, *jobs(9))).axes
+    assert axis.get_title(loc="left") == "9 devices"
+
+
+def _stacked(axis: Any) -> dict[str, Any]:
+    colors = {to_hex(look["facecolor"]): cause for cause, look in timeline._LOOKS.items()}
+    return {colors[to_hex(stairs.get_facecolor())]: stairs for stairs in axis.patches}
+
+
+def _area(corners: np.ndarray) -> float:
+    x, y = corners.T
+    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+
+
+def test_a_run_without_accounts_says_so(tmp_path: Path):
+    (axis,) = timeline.draw(timed(tmp_path)).axes
+    assert "no accounts of time" in axis.texts[0].get_text()
+
+
+def test_the_timeline_takes_several_files_on_its_command_line(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = [str(written / name) for name in (SWEEP, SCALING)]
+    monkeypatch.setattr(sys, "argv", ["timeline", *files, "--out", str(tmp_path / "timeline")])
+    with pytest.raises(SystemExit) as stopped:
+        run(timeline.main)
+    assert not stopped.value.code
+    assert (tmp_path / "timeline.png").is_file()

@@ -41,6 +41,9 @@ def test_macros_are_letters_alone_and_each_is_in_the_sidecar(made: Path):
         ("KnnSmNineZeroCompiledPruned", 1),
         ("KnnTorchCpuValidatedFailed", 1),
         ("BatchingBatchedAtTwoHits", 0.75),
+        ("TimeCpuMinutes", 3),
+        ("TimeCpuKernelsPercent", 40),
+        ("TimeCpuCompiledAgain", 0),
     ],
 )
 def test_values_are_those_of_the_records(made: Path, name: str, value: float):
@@ -53,6 +56,19 @@ def test_an_entry_leads_to_the_records_that_give_its_value(made: Path):
     assert file == "bench/knn_scaling.cpu.parquet"
     assert np.median(frame["samples_ms"].iloc[0]) == pytest.approx(entry["value"])
     assert entry["n"] == len(frame["samples_ms"].iloc[0])
+
+
+def test_a_number_of_time_names_the_files_that_hold_the_accounts(made: Path):
+    entry = provenance.lookup("TimeCpuMinutes", made)
+    assert entry["records"] == {"sweep/knn.cpu.parquet": [], "bench/knn_scaling.cpu.parquet": [], "bench/distance_speedup.cpu.parquet": []}
+    assert (entry["n"], entry["unit"], entry["device"], entry["commit"]) == (3, "min", synthetic.CPU, [synthetic.COMMIT])
+    assert "node7" in "\n".join(provenance.lines("TimeCpuMinutes", made))
+
+
+def test_records_without_accounts_give_no_numbers_of_time(own: Path):
+    write_parquet(own / "sweep/knn.cpu.parquet", synthetic.sweeps())
+    write_parquet(own / "bench/knn_scaling.cpu.parquet", synthetic.scalings())
+    assert not [name for name in numbers.collect(own) if name.startswith("Time")]
 
 
 def test_a_speedup_names_both_of_its_records(made: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import tempfile
@@ -87,6 +88,31 @@ def test_every_record_is_on_the_disk_before_the_next(tmp_path: Path):
         (path,) = tmp_path.iterdir()
         assert len(path.read_bytes().splitlines()) == number + 1
     writer.close()
+
+
+@pytest.mark.parametrize("refuses", ["mkdir", "open"])
+def test_no_room_for_the_first_record_is_one_line(refuses: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, refuses, full)
+    with pytest.raises(BadInput, match=r"journal.*: No space left on device; make room and give the same command again"):
+        Journal(tmp_path / "journal").append({"point": 1})
+
+
+def test_no_room_for_a_further_record_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    writer = Journal(tmp_path)
+    writer.append({"point": 1})
+    with monkeypatch.context() as patched, pytest.raises(BadInput, match="Disk quota exceeded; make room"):
+        patched.setattr("analysis.records.os.fsync", refuse)
+        writer.append({"point": 2})
+    writer.append({"point": 3})
+    assert {"point": 1} in read_journal(tmp_path) and {"point": 3} in read_journal(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def refuse(descriptor: int) -> None:
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
 
 def test_gather_keeps_the_first_of_a_key_and_counts_the_others():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.accounts import CAUSES
 from analysis.cli import BadInput
 from analysis.records import write_parquet
 from analysis.statistics import Summary
-from analysis.tables import bench, compile, environment, escape, interval, rag, sweep, validate, write
+from analysis.tables import bench, compile, environment, escape, interval, rag, spent, sweep, validate, write
 from tests.analysis import synthetic
 
 
@@ -155,3 +157,69 @@ def test_cells_are_escaped_for_latex():
 )
 def test_intervals_are_written_with_three_digits(its: Summary, text: str):
     assert interval(its) == text
+
+
+def counted(folder: Path, name: str, statuses: dict[str, int], *jobs: dict[str, Any]) -> Path:
+    """A record file with so many points of each status, `copied` among them, and the accounts of `jobs`."""
+    rows = [
+        {
+            "status": "measured" if status == "copied" else status,
+            "reason": "",
+            "provenance": synthetic.provenance(**({"copied": True} if status == "copied" else {})),
+        }
+        for status, count in statuses.items()
+        for _ in range(count)
+    ]
+    write_parquet(folder / f"{name}.parquet", rows, {"jobs": jobs})
+    return folder / f"{name}.parquet"
+
+
+def test_spent_counts_points_and_shares_minutes(tmp_path: Path):
+    missed = "knn_kernel: the compile stage compiled no kernel of this name"
+    one = counted(
+        tmp_path,
+        "knn.h200",
+        {"measured": 5, "stopped": 4, "pruned": 3, "failed": 2, "copied": 7},
+        synthetic.account(device=synthetic.GPU, compile_hits=9, compile_missed=[missed, missed]),
+        synthetic.account(after=500, device=synthetic.GPU, queued=90.0, compile_hits=1),
+    )
+    two = counted(tmp_path, "gemm.h200", {"measured": 1}, synthetic.account("gemm", 60, device=synthetic.GPU, queued=None))
+    counted_points = spent.table([one, two], points=True)
+    knn, gemm, every = (row for _, row in counted_points.iterrows())
+    assert [knn["experiment"], gemm["experiment"], every["experiment"]] == ["sweep knn", "sweep gemm", "all"]
+    counts = {"jobs": 2, "measured": 5, "raced out": 4, "pruned": 3, "failed": 2, "copied": 7, "found compiled": 10, "compiled again": 2}
+    assert {name: knn[name] for name in counts} == counts
+    assert every["measured"] == 6
+    assert counted_points.attrs["note"] == f"{synthetic.GPU}. Zero throughout: wrong. Compiled again: 2 × {missed}."
+    knn, gemm, every = (row for _, row in spent.table([one, two]).iterrows())
+    assert knn["queued (min)"] == pytest.approx((25 + 85) / 60)
+    assert knn["GPU minutes"] == pytest.approx(2)
+    assert knn["wall (min)"] == pytest.approx((85 + 145) / 60)
+    assert math.isnan(gemm["queued (min)"])
+    assert every["GPU minutes"] == pytest.approx(2 + 55 / 60)
+    assert every["kernels"] == pytest.approx(100 * 72 / 175)
+    assert sum(every[cause] for cause in CAUSES) == pytest.approx(100)
+
+
+def test_spent_keeps_devices_apart_and_says_which_minutes(written: Path, tmp_path: Path):
+    gpu = counted(tmp_path, "gemm.h200", {"measured": 1}, synthetic.account("gemm", device=synthetic.GPU))
+    both = spent.table([written / "sweep/knn.cpu.parquet", written / "bench/knn_scaling.cpu.parquet", gpu])
+    assert both[["experiment", "device", "minutes"]].to_numpy().tolist() == [
+        ["sweep knn", synthetic.CPU, pytest.approx(2)],
+        ["bench knn_scaling", synthetic.CPU, pytest.approx(1)],
+        ["sweep gemm", synthetic.GPU, pytest.approx(1)],
+        ["all", synthetic.CPU, pytest.approx(3)],
+    ]
+    assert "CPU minutes" in spent.table([written / "sweep/knn.cpu.parquet"])
+
+
+def test_spent_of_jobs_by_hand_does_not_say_that_they_never_waited(tmp_path: Path):
+    table = spent.table([counted(tmp_path, "knn.cpu", {"measured": 1}, synthetic.account(queued=None))])
+    assert "queued (min)" not in table
+    assert "Unknown: queued (min)." in table.attrs["note"]
+
+
+def test_spent_of_old_records_says_that_they_hold_no_accounts(tmp_path: Path):
+    write(spent.table([counted(tmp_path, "knn.cpu", {"measured": 1})]), tmp_path / "spent")
+    for ending in ("md", "tex"):
+        assert "no accounts of time" in (tmp_path / f"spent.{ending}").read_text()

@@ -182,6 +182,17 @@ def test_a_damaged_line_of_the_journal_is_refused_in_one_line(sweep: Stage):
     assert line == f"error: {path}, line 1: not a JSON record; move the file away to measure its points again"
 
 
+def test_a_record_of_an_older_format_is_refused_in_one_line(sweep: Stage):
+    sweep.run()
+    path = next(iter(sweep.journal.glob("*.jsonl")))
+    first, second, *rest = path.read_bytes().split(b"\n")
+    old = {name: value for name, value in json.loads(second).items() if name not in ("attempt", "samples_ms")}
+    path.write_bytes(b"\n".join([first, json.dumps(old).encode(), *rest]))
+    line = one_line(run_module("kernels.sweep", *sweep.words()))
+    what = "a record without attempt, samples_ms, so not of this version's format"
+    assert line == f"error: {path}, line 2: {what}; move the file away to measure its points again"
+
+
 def test_a_further_attempt_stands_beside_the_first(sweep: Stage):
     first = sweep.run()
     both = sweep.run("--attempt", 2)

@@ -14,6 +14,7 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "unknown key": (("speed",), 1, "(top level): Additional properties are not allowed ('speed' was unexpected); known keys: name"),
     "unknown key of an experiment": ((*SWEEP, "problem"), [], "sweep.softmax: Additional properties"),
     "wrong type": (("seed",), "one", "seed: 'one' is not of type 'integer'"),
+    "no minutes": (("shard_minutes",), 0, "shard_minutes: 0 is less than or equal to the minimum of 0"),
     "missing key": (("seed",), None, "'seed' is a required property"),
     "unknown operator": ((*SWEEP, "operator"), "softmin", "sweep.softmax: operator 'softmin': unknown; one of"),
     "unknown metric": (

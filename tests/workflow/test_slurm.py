@@ -13,11 +13,13 @@ import pytest
 
 from analysis.measured import mapping
 from analysis.records import read_parquet
-from tests.workflow.project import Project
+from tests.workflow.project import TINY, Project
 
 SMOKE = ("--configfile", "config/smoke.yaml")
 STAGES = {"compile": 8, "validate": 6, "sweep": 2, "bench": 2, "rag": 1}
 """The stages whose jobs are no local rules, and how many record files, one a job, config/smoke.yaml asks of each."""
+RULES = {stage: "sweep_shard" if stage == "sweep" else stage for stage in STAGES}
+"""The rule, so the job's name, that measures for each stage; each sweep is one shard, which a local rule makes into its record file."""
 GPU = """
 rule gpu:
     output: "seen"
@@ -110,13 +112,13 @@ def test_every_stage_has_its_records(project: Project, others: list[Job], run: s
 
 
 def test_every_job_but_the_local_ones_ran_on_slurm(jobs: list[Job]):
-    assert Counter(job.name for job in jobs) == STAGES
+    assert Counter(job.name for job in jobs) == {RULES[stage]: count for stage, count in STAGES.items()}
     assert {job.state for job in jobs} == {"COMPLETED"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_records_name_the_job_that_made_them(project: Project, jobs: list[Job], stage: str):
-    ids = {job.id for job in jobs if job.name == stage}
+    ids = {job.id for job in jobs if job.name == RULES[stage]}
     named = [measured_by(file) for file in records(project.root / "results/smoke")[stage]]
     assert set().union(*named) == ids
     assert all(len(each) == 1 for each in named)
@@ -127,8 +129,19 @@ def test_equal_requests_share_an_array(jobs: list[Job], stage: str):
     assert len({job.array for job in jobs if job.name == stage}) == 1
 
 
+def test_the_shards_of_a_sweep_share_an_array(slurm: dict[str, str], tmp_path: Path):
+    made = Project.copy(tmp_path)
+    made.config({**TINY, "shard_minutes": 0.01})  # a problem a shard
+    words = ("sweep_softmax", "--profile", "cluster", "--configfile", "config/tiny.yaml")
+    done = made.snakemake(*words, **slurm)
+    assert done.returncode == 0, done.stdout
+    shards = [job for job in jobs_of(made, slurm) if job.name == "sweep_shard"]
+    assert (len(shards), len({job.array for job in shards})) == (2, 1)
+    assert measured_by(made.root / "results/tiny/sweep/softmax.cpu.parquet") == {job.id for job in shards}
+
+
 def test_measuring_jobs_have_eight_cores_of_a_node_wherever_they_are_sent_from(jobs: list[Job]):
-    assert {job.name: job.cores for job in jobs} == {"compile": 1, "validate": 1, "sweep": 8, "bench": 8, "rag": 8}
+    assert {job.name: job.cores for job in jobs} == {"compile": 1, "validate": 1, "sweep_shard": 8, "bench": 8, "rag": 8}
 
 
 def test_the_other_executor_runs_the_same_jobs(others: list[Job]):

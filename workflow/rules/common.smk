@@ -1,6 +1,8 @@
 """The config, the run that it names, and the functions that the rules share."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -18,7 +20,6 @@ from analysis.modules import closure, locate
 
 SHIPPED = "h200"
 EMBEDDED = "config/smoke.yaml"
-ASKED = set()
 
 
 wildcard_constraints:
@@ -28,6 +29,8 @@ wildcard_constraints:
     architecture="sm_[0-9]+",
 
 
+MEASURING = ("sweep", "bench")
+WHOLE = "1"  # a bench's only shard
 ENDINGS = {"figure": "pdf", "table": "tex"}
 HAS_TEX = bool(shutil.which("latexmk") and shutil.which("pdflatex"))
 
@@ -108,6 +111,12 @@ def keep_config(run):
             temporary.write_text(text)
 
 
+def keep_plan():
+    """Write the cuts into shards, which the jobs read, where they differ."""
+    if not RUN.sealed:
+        planner().write()
+
+
 def code(module):
     """The project's files behind `python -m module`: a rule depends on the code it runs."""
     return [os.path.relpath(path) for path in closure(locate(module))]
@@ -123,51 +132,15 @@ def operator_code(name):
 
 def named(stage, name):
     """The experiment of a stage, with its operator."""
-    from kernels import plan
-
-    return plan.experiment(RUN.config, stage, name)
+    return planner().experiment(stage, name)
 
 
-def again_file(stage, name):
-    """The file that counts how often an experiment was asked for again; a job depends on it once it exists."""
-    return RUN.folder / "again" / f"{stage}_{name}"
+@functools.cache
+def planner():
+    """What the run's sweeps and benches will take: their shards, and what is left out."""
+    from kernels.planning.planner import Planner
 
-
-def again_input(stage, name):
-    """The experiment's count of requests, one higher if this command asks for it again (--config again=true TARGET)."""
-    from analysis.cli import replacing
-
-    path = again_file(stage, name)
-    if config.get("again") and workflow.is_main_process and not workflow.dryrun and path not in ASKED:
-        targets = workflow.dag_settings.targets
-        if not any(asks_for(target, *each) for each in EXPERIMENTS for target in targets):
-            raise WorkflowError(f"--config again=true: name an experiment as the target, such as {stage}_{name}")
-        if any(asks_for(target, stage, name) for target in targets):
-            ASKED.add(path)
-            made = [file for file in (RUN.folder / stage).glob(f"{name}.*") if file.suffix == ".parquet"]
-            count = attempt(stage, name)
-            # what was asked for before and never finished is resumed, not asked for once more
-            if not path.is_file() or (made and all(file.stat().st_mtime > path.stat().st_mtime for file in made)):
-                with replacing(path) as temporary:
-                    temporary.write_text(f"{count}\n")
-    return [str(path)] if path.is_file() else []
-
-
-def attempt(stage, name):
-    """The attempt that records are wanted of: 1, and one more each time the experiment was asked for again."""
-    path = again_file(stage, name)
-    return 1 + (int(path.read_text()) if path.is_file() else 0)
-
-
-def asks_for(target, stage, name):
-    """Whether a target is an experiment's rule or one of its record files."""
-    return target == f"{stage}_{name}" or (Path(target).parent == RUN.folder / stage and Path(target).name.split(".")[0] == name)
-
-
-def previous(stage, file):
-    """The record file of the run that `--config from=NAME` names, if it has one."""
-    path = Path("results", str(config.get("from")), stage, file)
-    return [str(path)] if "from" in config and path.is_file() else []
+    return Planner(RUN)
 
 
 def resource(device, name, default):
@@ -186,11 +159,12 @@ def minutes(device, wanted):
     return site.load().minutes(device, wanted)
 
 
-def spec_of(stage, name):
-    """What an experiment's records depend on in the config, as text: a job is run again when it changes."""
+def spec_of(stage, name, problems=None):
+    """What an experiment's records depend on in the config, as text: a job is run again when it changes. Of a shard, with its problems."""
+    its = RUN.config[stage][name]
     return json.dumps(
         [
-            RUN.config[stage][name],
+            its if problems is None else {**its, "problems": [problem.fields() for problem in problems]},
             RUN.config["seed"],
             RUN.config.get("samples"),
             stage == "sweep" and RUN.config.get("race"),
@@ -201,9 +175,8 @@ def spec_of(stage, name):
 
 def spec_of_operator(name, stages, keys):
     """What the experiments of an operator say under some keys, as text: all that compiling or validating it depends on."""
-    from kernels import plan
-
-    mine = [each for each in plan.experiments(RUN.config) if each.operator.name == name and each.stage in stages]
+    every = [named(*each) for each in EXPERIMENTS if each[0] in stages]
+    mine = [each for each in every if each.operator.name == name]
     return json.dumps(
         [[RUN.config[each.stage][each.name].get(key) for key in keys] for each in mine],
         sort_keys=True,
@@ -247,14 +220,22 @@ def caches(experiment, device):
 
 def tuned(experiment, device):
     """Tuned tables that a bench reads: of the sweeps of its operator."""
-    sweeps = [name for name in RUN.config.get("sweep") or {} if named("sweep", name).operator.name == experiment.operator.name]
-    return [f"{RUN.folder}/tune/{name}.{device}.json" for name in sweeps]
+    return [f"{RUN.folder}/tune/{name}.{device}.json" for name in sweeps_of(experiment.operator) if measurable("sweep", name, device)]
 
 
-def memory_mb(stage, name):
-    """Host memory of a measuring job: what its largest problem needs, and room for the libraries."""
-    experiment = named(stage, name)
-    return 6000 + int(max(experiment.operator.memory(problem).host for problem in experiment.problems) / 1e6)
+def sweeps_of(operator):
+    """The sweeps of an operator."""
+    return [name for stage, name in EXPERIMENTS if stage == "sweep" and named(stage, name).operator.name == operator.name]
+
+
+def measurable(stage, name, device):
+    """Whether anything of an experiment can be measured on a planned device."""
+    return bool(planner().feasible(stage, name, device).problems)
+
+
+def shards(name, device):
+    """The record files of a sweep's shards on a device."""
+    return [f"{RUN.folder}/sweep/shards/{name}.{device}.{number}.parquet" for number in planner().cut("sweep", name, device)]
 
 
 def measuring_threads():
@@ -275,11 +256,24 @@ def items(make):
 
 
 def there(run, item):
-    """The item as its run can make it: of a sealed run from the records that it has, None where it has none of them."""
-    if not run.sealed:
-        return item
-    records = tuple(path for path in item.records if (run.folder / path).is_file())
+    """The item as its run can make it: from the records that it has or can have; None where it can have none of them."""
+    records = tuple(path for path in item.records if possible(run, path))
     return dataclasses.replace(item, records=records) if records else None
+
+
+def possible(run, path):
+    """Whether a sealed run has a record file; whether another has anything to measure for it."""
+    if run.sealed:
+        return (run.folder / path).is_file()
+    stage, name, device = experiment_behind(path)
+    return stage not in MEASURING or measurable(stage, name, device)
+
+
+def experiment_behind(path):
+    """Stage, experiment and device that a record file (<stage>/<experiment>.<device>.parquet) is of."""
+    path = Path(path)
+    name, _, device = path.stem.partition(".")
+    return path.parent.name, name, device
 
 
 def tables_of(run):
@@ -351,7 +345,17 @@ def options(flag, values):
     return f"{flag} {' '.join(str(value) for value in values)}" if values else ""
 
 
-try:
+@contextlib.contextmanager
+def one_line():
+    """A user's mistake ends the command in one line."""
+    try:
+        yield
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+with one_line():
     if "from" in config and not Path("results", str(config["from"])).is_dir():
         raise BadInput(f"--config from={config['from']}: no run of that name in results/")
     RUN = resolve_run(config, workflow.overwrite_configfiles)
@@ -363,8 +367,5 @@ try:
     EXPERIMENTS = [(stage, name) for stage in STAGES for name in RUN.config.get(stage) or {}]
     FIGURES = items(lambda run: catalog.figures(run.config, run.devices))
     TABLES = items(tables_of)
-except BadInput as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
 
 PAPER_RUNS = "|".join(sorted({RUN.name, PAPER.name}))

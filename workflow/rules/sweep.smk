@@ -1,8 +1,8 @@
-"""sweep and tune: every block configuration on a device, and the fastest of each problem."""
+"""sweep and tune: every block configuration on a device, in shards; and the fastest of each problem."""
 
 
-rule sweep:
-    """Measure every block configuration of an experiment on one device; resumes from its journal."""
+rule sweep_shard:
+    """Measure every block configuration of some of an experiment's problems on one device; resumes from the experiment's journal."""
     input:
         code=code("kernels.sweep"),
         operator=lambda w: operator_code(named("sweep", w.experiment).operator.name),
@@ -11,15 +11,17 @@ rule sweep:
         caches=lambda w: caches(named("sweep", w.experiment), w.device),
         again=lambda w: again_input("sweep", w.experiment),
     output:
-        f"{RUN.folder}/sweep/{{experiment}}.{{device}}.parquet",
+        f"{RUN.folder}/sweep/shards/{{experiment}}.{{device}}.{{shard}}.parquet",
     log:
-        f"{RUN.folder}/logs/sweep/{{experiment}}.{{device}}.log",
+        f"{RUN.folder}/logs/sweep/{{experiment}}.{{device}}.{{shard}}.log",
+    wildcard_constraints:
+        shard="[0-9]+",
     conda:
         "../envs/blockwise.yaml"
     threads: measuring_threads()
     resources:
-        mem_mb=lambda w: memory_mb("sweep", w.experiment),
-        runtime=lambda w: minutes(w.device, 60),
+        mem_mb=lambda w: planner().memory_mb("sweep", w.experiment, w.device, w.shard),
+        runtime=lambda w: minutes(w.device, planner().minutes("sweep", w.experiment, w.device, w.shard)),
         gpu=lambda w: resource(w.device, "gpu", 0),
         gpu_model=lambda w: resource(w.device, "gpu_model", ""),
         slurm_partition=lambda w: resource(w.device, "slurm_partition", ""),
@@ -27,7 +29,8 @@ rule sweep:
         constraint=lambda w: resource(w.device, "constraint", ""),
     params:
         config=RUN.folder / "config.yaml",
-        spec=lambda w: spec_of("sweep", w.experiment),
+        plan=planner().file,
+        spec=lambda w: spec_of("sweep", w.experiment, planner().problems("sweep", w.experiment, w.device, w.shard)),
         journal=lambda w: RUN.folder / "sweep" / "journal" / f"{w.experiment}.{w.device}",
         attempt=lambda w: attempt("sweep", w.experiment),
         compiled=lambda w, input: options("--compiled", input.compiled),
@@ -35,8 +38,24 @@ rule sweep:
         previous=lambda w: options("--previous", previous("sweep", f"{w.experiment}.{w.device}.parquet")),
     shell:
         "python -m kernels.sweep --config {params.config} --experiment {wildcards.experiment} --device {wildcards.device}"
-        " --journal {params.journal} --out {output} --attempt {params.attempt} {params.compiled} {params.cache}"
-        " {params.previous} 2>&1 | tee {log}"
+        " --plan {params.plan} --shard {wildcards.shard} --journal {params.journal} --out {output} --attempt {params.attempt}"
+        " {params.compiled} {params.cache} {params.previous} 2>&1 | tee {log}"
+
+
+rule sweep:
+    """Join the shards of an experiment on one device into its record file."""
+    input:
+        code=code("kernels.join"),
+        shards=lambda w: cut_for("sweep", w, shards(w.experiment, w.device)),
+    output:
+        f"{RUN.folder}/sweep/{{experiment}}.{{device}}.parquet",
+    log:
+        f"{RUN.folder}/logs/sweep/{{experiment}}.{{device}}.log",
+    localrule: True
+    conda:
+        "../envs/blockwise.yaml"
+    shell:
+        "python -m kernels.join {input.shards} --out {output} 2>&1 | tee {log}"
 
 
 rule tune:

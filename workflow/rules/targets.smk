@@ -23,7 +23,7 @@ for stage, name in EXPERIMENTS:
             name:
                 f"{stage}_{name}"
             input:
-                target_files(stage, name),
+                lambda w, its=(stage, name): announced(target_files(*its)),
 
     workflow.get_rule(f"{stage}_{name}").docstring = describe(stage, name)
 

@@ -17,6 +17,7 @@ import types
 
 import submitit
 
+STARTED = "SNAKEMAKE_JOB_STARTED"
 GRACE_S = 4.0  # from TERM to KILL; below the KillWait of Slurm (default 30 s) and of the testbed (5 s)
 _SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}
 _PEEK = os.WEXITED | os.WNOWAIT  # look whether a child has ended and leave it to be waited for
@@ -42,7 +43,7 @@ class RequeueRefused(Exception):
 class Command:
     """Runs a shell line once; requeued as it is when its time runs out.
 
-    `environment` is added to the task's own.
+    `environment` is added to the task's own, with STARTED: when the line was run, in Unix time.
     """
 
     def __init__(self, line: str, environment: dict[str, str]):
@@ -77,7 +78,7 @@ class Command:
         watched, self._lifeline = os.pipe()
         script = _SCRIPT.format(pipe=watched, line=self.line)
         unblock = functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
-        environment = os.environ | self.environment
+        environment = os.environ | self.environment | {STARTED: f"{time.time():.3f}"}
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self.child = subprocess.Popen(

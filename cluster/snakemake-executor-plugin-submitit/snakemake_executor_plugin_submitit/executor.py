@@ -217,10 +217,11 @@ class Executor(RemoteExecutor):
         self.ledger.close(ledger.keys(job))
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        if self.cluster.cancel(list(self.unfinished)):
-            for task in self.unfinished:
+        tasks = list(self.unfinished)  # those that end meanwhile are taken out by the thread that watches them
+        if self.cluster.cancel(tasks):
+            for task in tasks:
                 self.ledger.close(member.key for member in task.members)
-            self.unfinished.clear()
+                self.unfinished.pop(task, None)
 
     def shutdown(self) -> None:
         if self.unfinished:  # jobs that run on wait for a folder of this driver's at their start: it must stay

@@ -16,6 +16,7 @@ import submitit
 from snakemake_executor_plugin_submitit.command import GRACE_S, Command
 from snakemake_executor_plugin_submitit.ledger import Entry, Ledger, token
 from snakemake_executor_plugin_submitit.machine import Machine, Share
+from snakemake_executor_plugin_submitit.messages import by_folder
 from snakemake_executor_plugin_submitit.process import Process, machine_id, with_variable
 from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
@@ -117,7 +118,7 @@ class Local:
         executor.update_parameters(timeout_min=task.request.minutes, signal_delay_s=delay)
         # indices are nvidia-smi's; CUDA's own order puts the fastest GPU first
         variables = {"CUDA_VISIBLE_DEVICES": ",".join(share.gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        task.handle = executor.submit(Command(task.line, variables))
+        task.handle = executor.submit(Command(task.line, variables | task.told))
         self._running[task] = Running(share, Process.of(int(task.id)), executor.process)
         self.ledger.fill(entries, task.id, self.folder, self._running[task].process, share.gpus)
         self._token = ""
@@ -162,7 +163,7 @@ class Local:
         self._start()
         if waits:
             return None
-        return task.result() or Ending(False, "killed from outside, before it could report")
+        return task.result() or by_folder(task) or Ending(False, "killed from outside, before it could report")
 
     def cancel(self, tasks: list[Task]) -> bool:
         """Each controller passes TERM to its task, which ends its command and leaves; what has not left by then is killed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.task import Ending, Task
@@ -35,6 +37,19 @@ def by_log(task: Task) -> Ending | None:
     """The ending that Slurm's own lines in the log tell: some versions call a job that was out of memory only FAILED."""
     if task.log and any(_NO_MEMORY.match(line) for line in _last_attempt(task.log)):
         return by_state("OUT_OF_MEMORY", task)
+    return None
+
+
+def by_folder(task: Task) -> Ending | None:
+    """The ending of a job that had no room to report its own, where there is none now: a full disk, or a quota used up."""
+    assert task.handle is not None
+    folder = task.handle.paths.folder
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(4096))
+            os.fsync(file.fileno())  # a network file system refuses no sooner
+    except OSError as error:
+        return Ending(False, f"nothing can be written to {folder} ({error.strerror}): make room, then the same command again")
     return None
 
 

@@ -18,7 +18,7 @@ from snakemake_executor_plugin_submitit import ledger, partitions, queue
 from snakemake_executor_plugin_submitit.backlog import Backlog, Refusal
 from snakemake_executor_plugin_submitit.command import Command
 from snakemake_executor_plugin_submitit.ledger import Entry, Ledger
-from snakemake_executor_plugin_submitit.messages import by_log, by_state
+from snakemake_executor_plugin_submitit.messages import by_folder, by_log, by_state
 from snakemake_executor_plugin_submitit.request import Request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Ending, Task
@@ -92,7 +92,7 @@ class Slurm:
         environment = {} if request.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         try:
             with _without(request.overruling()), executor.batch():
-                jobs = [executor.submit(Command(task.line, environment)) for task in tasks]
+                jobs = [executor.submit(Command(task.line, environment | task.told)) for task in tasks]
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
             for left in (*self.folder.glob("????????????????????????????????.pkl"), *self.folder.glob(".submission_file_*")):
                 left.unlink(missing_ok=True)
@@ -202,9 +202,10 @@ class Slurm:
             return by_log(task) or ending
         if state == "PREEMPTED":  # by a site that cancels and does not requeue
             return Ending(False, "preempted", again=True)
+        told = by_state(state, task) or by_log(task) or by_folder(task)
         if state == queue.GONE:
-            return by_log(task) or Ending(False, "gone from Slurm's queue without a result, and no accounting tells why")
-        return by_state(state, task) or by_log(task) or Ending(False, f"killed from outside, before it could report (Slurm: {state})")
+            return told or Ending(False, "gone from Slurm's queue without a result, and no accounting tells why")
+        return told or Ending(False, f"killed from outside, before it could report (Slurm: {state})")
 
     def _overdue(self, task: Task, state: str) -> bool:
         """Whether the file system and the accounting have had their time to agree."""

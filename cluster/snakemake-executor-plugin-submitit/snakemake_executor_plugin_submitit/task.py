@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,9 @@ from snakemake_executor_plugin_submitit.request import Request
 
 if TYPE_CHECKING:
     import submitit
+
+
+SUBMITTED = "SNAKEMAKE_JOB_SUBMITTED"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Task:
     """`handle` is submitit's job, None until it is submitted; `refused` says why it never will be.
 
     `members` are what the ledger knows it by; `requeues` counts its time-outs that ended in a new submission.
-    `made`: its outputs appeared after Snakemake had found them missing.
+    `made`: its outputs appeared after Snakemake had found them missing. `submitted`: when Snakemake gave it out, in Unix time.
     """
 
     job: Any
@@ -43,10 +47,16 @@ class Task:
     refused: str = ""
     requeues: int = 0
     made: bool = False
+    submitted: float = field(default_factory=time.time)
 
     @property
     def id(self) -> str:
         return self.handle.job_id if self.handle else "waiting"
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What its job finds in its environment."""
+        return {SUBMITTED: f"{self.submitted:.3f}"}
 
     @property
     def log(self) -> Path | None:

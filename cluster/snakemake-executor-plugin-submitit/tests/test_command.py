@@ -36,6 +36,15 @@ def test_the_command_sees_its_environment(tmp_path):
     assert (tmp_path / "seen").read_text() == "1,3\n"
 
 
+def test_the_command_knows_when_it_was_submitted_and_when_it_began(tmp_path, tasks):
+    (task,) = tasks(1)
+    before = time.time()
+    Command(f'echo "$SNAKEMAKE_JOB_SUBMITTED $SNAKEMAKE_JOB_STARTED" > {tmp_path}/seen', task.told)()
+    submitted, started = map(float, (tmp_path / "seen").read_text().split())
+    assert submitted == pytest.approx(task.submitted, abs=0.001)
+    assert before - 0.001 <= started <= time.time()
+
+
 def test_the_command_does_not_die_of_the_signal_meant_for_its_task():
     Command("kill -USR2 $$", {})()
 

@@ -1,6 +1,7 @@
 """Jobs on a Slurm that is played: how they are submitted, how each ended, and whose jobs are gone on with."""
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_each_task_of_an_array_has_its_own_id_and_an_entry(slurm, tasks):
     slurm.submit(some)
     assert [task.id for task in some] == ["1_0", "1_1"]
     assert [slurm.ledger.find(task.members[0].key).id for task in some] == ["1_0", "1_1"]
+
+
+def test_each_task_is_told_when_it_was_submitted(slurm, tasks):
+    some = tasks(2)
+    slurm.submit(some)
+    told = [task.handle.submission().function.environment["SNAKEMAKE_JOB_SUBMITTED"] for task in some]
+    assert [float(text) for text in told] == pytest.approx([task.submitted for task in some], abs=0.001)
 
 
 def test_a_user_limit_makes_the_pieces_smaller_and_the_rest_wait(slurm, fake, tasks, said):
@@ -86,6 +94,19 @@ def test_out_of_memory_is_told_by_the_log_where_slurm_only_says_failed(slurm, fa
         "measuring\nslurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.0. Some of your processes may have been killed\n"
     )
     assert ended(slurm, task).reason.startswith("out of memory")
+
+
+def test_a_job_that_had_no_room_to_report_is_told_as_that(slurm, fake, tasks, monkeypatch):
+    (task,) = tasks(1)
+    slurm.submit([task])
+    fake.answer("squeue", "1|FAILED|None\n")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.messages.os.fsync", full)
+    folder = task.handle.paths.folder
+    assert ended(slurm, task).reason == f"nothing can be written to {folder} (Disk quota exceeded): make room, then the same command again"
 
 
 def test_preempted_by_cancelling_is_submitted_again(slurm, fake, tasks):
