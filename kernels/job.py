@@ -23,7 +23,7 @@ from kernels.contract import Backend, Block, Problem
 from kernels.device import Device, find
 from kernels.phases import Phases
 from kernels.plan import Experiment
-from kernels.planning.shards import shard_of
+from kernels.planning import shards
 from kernels.points import Points
 
 LISTS = ("samples_ms", "aa_samples_ms", "compile_missed")
@@ -285,5 +285,5 @@ def experiment_of(options: argparse.Namespace, stage: str) -> tuple[Experiment, 
     if (options.plan is None) != (options.shard is None):
         raise BadInput("--plan and --shard: give both, or neither to measure every problem")
     if options.plan:
-        experiment = shard_of(experiment, options.plan, options.device, options.shard)
+        experiment = shards.shard_of(experiment, options.plan, options.device, options.shard)
     return experiment, config
