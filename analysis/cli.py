@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -15,11 +16,16 @@ class BadInput(ValueError):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and exit: 0 or what it returns; 2 and one line on standard error for `BadInput`."""
+    """Run a command's `main` and exit: 0 or what it returns; 2 and one line on standard error for `BadInput` and for a full disk."""
     try:
         code = main()
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}; make room and give the same command again", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted; what was measured is in the journal", file=sys.stderr)
