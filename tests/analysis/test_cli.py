@@ -28,7 +28,9 @@ def raising(error: BaseException):
             id="full disk",
         ),
         pytest.param(
-X            "error: a file: Disk quota exceeded; make room and give the same command again\n",
+            OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+            2,
+            "error: a file: Disk quota exceeded; make room and give the same command again\n",
             id="quota",
         ),
         pytest.param(KeyboardInterrupt(), 130, "interrupted; what was measured is in the journal\n", id="interrupt"),
