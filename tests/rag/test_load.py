@@ -63,8 +63,9 @@ def test_requests_leave_on_schedule_while_earlier_ones_are_open():
 
 def test_what_the_service_says_stays_in_the_records():
     measured = run(echo(statuses=(200, 429, 504, 500)), [0.01 * number for number in range(8)])
-    assert [outcome.http for outcome in measured.outcomes] == [200, 429, 504, 500] * 2
-    assert [outcome.status for outcome in measured.outcomes] == ["ok", "rejected", "timeout", "error"] * 2
+    called = {200: "ok", 429: "rejected", 504: "timeout", 500: "error"}
+    assert sorted(outcome.http for outcome in measured.outcomes) == sorted([*called] * 2)  # on a busy machine not as they were sent
+    assert all(outcome.status == called[outcome.http] for outcome in measured.outcomes)
 
 
 def test_the_deadline_counts_from_the_schedule():
