@@ -59,6 +59,17 @@ class Run:
         return self.folder / "manifest.json"
 
 
+def again_file(folder: Path, stage: str, name: str) -> Path:
+    """The file in a run's folder that counts how often an experiment was asked for again."""
+    return folder / "again" / f"{stage}_{name}"
+
+
+def attempt(folder: Path, stage: str, name: str) -> int:
+    """The attempt that records of an experiment are wanted of: 1, and one more each time it was asked for again."""
+    path = again_file(folder, stage, name)
+    return 1 + (int(path.read_text()) if path.is_file() else 0)
+
+
 def sealed(folder: Path) -> bool:
     return (folder / "manifest.json").is_file()
 

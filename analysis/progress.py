@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cli import BadInput, run
-from analysis.config import load
+from analysis.config import attempt, load
 
 if TYPE_CHECKING:
     from kernels.plan import Experiment
@@ -93,13 +93,12 @@ def targets(folder: Path, asked: Collection[Asked] | None = None) -> list[Target
     config = load(folder / "config.yaml")
     found = []
     for experiment in plan.experiments(config):
-        again = folder / "again" / f"{experiment.stage}_{experiment.name}"
-        attempt = 1 + (int(again.read_text()) if again.is_file() else 0)
+        wished = attempt(folder, experiment.stage, experiment.name)
         for device in config["devices"]:
             if asked is None or (experiment.stage, experiment.name, device) in asked:
                 name, stage = f"{experiment.name}.{device}", folder / experiment.stage
                 wanted = expected(experiment, plan.kind(device))
-                found.append(Target(stage / "journal" / name, stage / f"{name}.parquet", wanted, attempt))
+                found.append(Target(stage / "journal" / name, stage / f"{name}.parquet", wanted, wished))
     return found
 
 
@@ -147,7 +146,7 @@ def follow(every: Sequence[Target]) -> Iterator[str]:
         if (now := state(every)) != said:
             said = now
             yield now + outlook(every, time.time())
-        time.sleep(EVERY_S)
+        time.sleep(EVERY_S)  # journals are written on other machines, of whose writing a shared file system says nothing
 
 
 def follow_beside(folder: Path, asked: Collection[Asked]) -> threading.Thread:

@@ -105,20 +105,22 @@ def write_parquet(path: Path | str, rows: Sequence[Record], notes: Mapping[str, 
     those of `columns` are there even where no row has them.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     def plain(value: Any) -> Any:
         return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
 
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     table = pa.table({name: [plain(row.get(name)) for row in rows] for name in names})
+    write_table(path, table, notes or {})
+
+
+def write_table(path: Path | str, table: Any, notes: Mapping[str, Any]) -> None:
+    """Write a pyarrow table to `path` as Parquet, with `notes` in its metadata."""
+    import pyarrow.parquet as pq
+
+    metadata = {**(table.schema.metadata or {}), b"blockwise": json.dumps(dict(notes), sort_keys=True).encode()}
     with replacing(path) as temporary:
-        pq.write_table(with_notes(table, notes or {}), temporary, compression="zstd")
-
-
-def with_notes(table: Any, notes: Mapping[str, Any]) -> Any:
-    """A pyarrow table with these notes in its metadata."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"blockwise": json.dumps(dict(notes), sort_keys=True).encode()})
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
 
 
 def read_parquet(path: Path | str, needs: Sequence[str] = ()) -> Any:

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +147,17 @@ def rows_of(
     return list(found.values())
 
 
-Ruled = dict[tuple[str, str, str], str]
-"""Why a block cannot be used, by what `key` gives."""
+Key = tuple[str, str, str]
+"""Backend, problem and block, these two as JSON."""
 
 
-def key(backend: str, problem: Problem, block: Block) -> tuple[str, str, str]:
-    return backend, json.dumps(problem.fields(), sort_keys=True), json.dumps(block, sort_keys=True)
+def key(backend: str, problem: Mapping[str, Any], block: Block) -> Key:
+    """A block of a backend for a problem, by its fields."""
+    return backend, json.dumps(problem, sort_keys=True), json.dumps(block, sort_keys=True)
+
+
+Ruled = dict[Key, str]
+"""Why a block cannot be used."""
 
 
 def ruled_out(table: Any) -> Ruled:

@@ -26,7 +26,7 @@ from kernels.plan import Experiment
 from kernels.planning import shards
 from kernels.points import Points
 
-LISTS = ("samples_ms", "aa_samples_ms", "compile_missed")
+LISTS = ("samples_ms", "aa_samples_ms")
 JSON_COLUMNS = ("problem", "block", "versions", "provenance", "ceilings")
 KEY = ("point", "role", "attempt")
 _OTHERS = "stage backend problem block device device_kind status reason samples_ms first_call_ms started versions provenance"
@@ -171,7 +171,7 @@ class Job:
                 "versions": self.points.same_for_all(backend)["versions"],
                 "provenance": {**self.provenance, "gpu_before": self.gpu_before, "gpu": self.gpu()},
                 "compile_hits": self.watch.hits if self.watch else 0,
-                "compile_missed": self.watch.missed if self.watch else [],
+                "compile_misses": len(self.watch.missed) if self.watch else 0,
                 "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "status": "measured",
                 "reason": None,

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.cli import BadInput, replacing, run
-from analysis.records import read_notes, with_notes
+from analysis.cli import BadInput, run
+from analysis.records import read_notes, write_table
 
 
 def joined_notes(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -39,8 +39,7 @@ def join(paths: Sequence[Path], out: Path) -> None:
             raise BadInput(f"{path}: not a Parquet record file ({str(error).splitlines()[0]}); remove it, and it is made again") from None
     # a column that no row of a shard fills has no type there, and takes that of the others
     table = pa.concat_tables(tables, promote_options="permissive")
-    with replacing(out) as temporary:
-        pq.write_table(with_notes(table, joined_notes(notes)), temporary, compression="zstd")
+    write_table(out, table, joined_notes(notes))
 
 
 def main() -> int:

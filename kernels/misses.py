@@ -7,6 +7,7 @@ does not find a kernel compares what it asks for with what was described, and na
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import platform
@@ -68,8 +69,7 @@ def describe(path: Path, description: Description) -> None:
 def explain(description: Description, cache: Path) -> str:
     """One line on why `cache` did not have what `description` describes: the parts in which the nearest kernel there differs."""
     name = description["kernel"]
-    there = [json.loads(path.read_text()) for path in cache.glob(f"*/{FILE}")]
-    there = [other for other in there if other.get("kernel") == name]
+    there = [other for other in _described(cache) if other.get("kernel") == name]
     if not there:
         return f"{name}: the compile stage compiled no kernel of this name"
     differences = [_differing(description, other) for other in there]
@@ -79,6 +79,12 @@ def explain(description: Description, cache: Path) -> str:
     words = [f"{part} {description.get(part)!r}, there {found.get(part)!r}" for part in nearest[:_MOST]]
     more = f" and {len(nearest) - _MOST} parts more" if len(nearest) > _MOST else ""
     return f"{name}: of {len(there)} compiled the nearest differs in {'; '.join(words)}{more}"
+
+
+@functools.cache
+def _described(cache: Path) -> list[Description]:
+    """All descriptions in a cache, read once: where one kernel is missing all may be."""
+    return [json.loads(path.read_text()) for path in cache.glob(f"*/{FILE}")]
 
 
 def _differing(one: Description, other: Description) -> list[str]:

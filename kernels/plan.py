@@ -30,11 +30,14 @@ class Experiment:
 
     def space(self, backend: Backend) -> Space:
         """The backend's block space as this experiment narrows it."""
-        return backend.space.narrowed(self.blocks.get(backend.name, {}), f"{self.stage}.{self.name}.blocks.{backend.name}")
+        return self._narrowed(backend.space, backend.name)
 
     def space_of(self, name: str) -> Space:
         """The same by the backend's name, without importing the libraries that it runs on."""
-        return registry.space(self.operator, name).narrowed(self.blocks.get(name, {}), f"{self.stage}.{self.name}.blocks.{name}")
+        return self._narrowed(registry.space(self.operator, name), name)
+
+    def _narrowed(self, space: Space, name: str) -> Space:
+        return space.narrowed(self.blocks.get(name, {}), f"{self.stage}.{self.name}.blocks.{name}")
 
 
 def experiment(config: Mapping[str, Any], stage: str, name: str) -> Experiment:

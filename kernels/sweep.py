@@ -70,7 +70,7 @@ def candidates(job: Job, ruled: Ruled) -> Iterator[list[Candidate]]:
         left_out: list[Candidate] = []
         valid: list[Candidate] = []
         for block, reason in space.blocks(problem):
-            reason = reason or ruled.get(key(backend.name, problem, block))
+            reason = reason or ruled.get(key(backend.name, problem.fields(), block))
             more: dict[str, Any] = {"ruled_out": reason} if reason else {"race": job.experiment.race}
             found = Candidate(backend, problem, block, "candidate", job.point(backend, problem, block, **more), reason)
             (left_out if reason else valid).append(found)

@@ -11,13 +11,27 @@ from fastapi import Request
 from starlette.responses import Response
 
 from rag.batcher import Expired, Rejected
+from rag.engine import Engine
 from rag.errors import error
 
 T = TypeVar("T")
 log = logging.getLogger("rag")
 
 
-def loading() -> Response:
+class Loading(Exception):
+    """The models are not there yet."""
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine that answers. Raises Loading where there is none yet."""
+    engine: Engine | None = request.app.state.engine
+    if engine is None:
+        raise Loading
+    return engine
+
+
+async def loading(request: Request, failure: Exception) -> Response:
+    """The answer to whoever raised Loading."""
     return error(503, "loading", "the models are being loaded", {"Retry-After": "1"})
 
 

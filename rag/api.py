@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from rag import openai_api
-from rag.answering import answered, loading
+from rag.answering import Loading, answered, engine_of, loading
 from rag.engine import Engine, Served
 from rag.errors import error
 from rag.limits import BodyLimit
@@ -66,6 +66,7 @@ def application(opening: Opening, on_ready: Callable[[], None], on_failure: Call
     app.add_middleware(BodyLimit)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Loading, loading)
     app.get("/health")(_health)
     app.get("/ready")(_ready)
     app.post("/rag")(_rag)
@@ -78,16 +79,12 @@ async def _health() -> dict[str, str]:
 
 
 async def _ready(request: Request) -> Response:
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        return loading()
+    engine = engine_of(request)
     return JSONResponse({"status": "ready", "running": engine.running, **engine.facts})
 
 
 async def _rag(request: Request, query: Query) -> Response:
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        return loading()
+    engine = engine_of(request)
 
     def respond(served: Served) -> Response:
         answer = served.answer

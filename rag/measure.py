@@ -32,8 +32,9 @@ def arrivals(experiment: Experiment, point: Point) -> list[float]:
     """The point's schedule, which all arms share. Raises BadInput for one without a single request, and for a trace that is too short."""
     load = experiment.settings["load"]
     seed = [experiment.seed, point.repeat, round(point.rate * 1000)]
+    trace = traces.named(load, f"{experiment.where}.load.trace")
     try:
-        times = schedule(load, point.rate, seed, traces.named(load, f"{experiment.where}.load.trace"))
+        times = schedule(load, point.rate, seed, trace)
     except BadInput as error:
         raise BadInput(f"{experiment.where}.load: {error}") from None
     if not times:

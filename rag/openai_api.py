@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from rag.answering import answered, loading, refusal
+from rag.answering import answered, engine_of, refusal
 from rag.engine import Engine, Served
 from rag.errors import error
 from rag.pipeline import Ask
@@ -77,9 +77,7 @@ class Embed(BaseModel):
 @router.get("/models")
 async def models(request: Request) -> Response:
     """The generator and the encoder that are served."""
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        return loading()
+    engine = engine_of(request)
     names = [engine.facts["model"], engine.facts["embedder"]]
     return JSONResponse(
         {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "blockwise"} for name in names]}
@@ -89,9 +87,7 @@ async def models(request: Request) -> Response:
 @router.post("/chat/completions")
 async def chat(request: Request, body: Chat) -> Response:
     """The answer to the last message of the user."""
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        return loading()
+    engine = engine_of(request)
     if body.model != engine.facts["model"]:
         return _unknown(body.model, engine.facts["model"])
     query = next((message.text.strip() for message in reversed(body.messages) if message.role == "user"), "")
@@ -113,9 +109,7 @@ async def chat(request: Request, body: Chat) -> Response:
 @router.post("/embeddings")
 async def embeddings(request: Request, body: Embed) -> Response:
     """Embeddings of texts as queries, of length 1."""
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        return loading()
+    engine = engine_of(request)
     if body.model != engine.facts["embedder"]:
         return _unknown(body.model, engine.facts["embedder"])
     texts = [body.input] if isinstance(body.input, str) else body.input

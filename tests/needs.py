@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -28,8 +30,15 @@ def _gpu() -> str | None:
     return None if found else "no NVIDIA GPU"
 
 
+def _compiler() -> str | None:
+    if not (shutil.which("gcc") or shutil.which("clang")):
+        return "no C compiler"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return None if header.is_file() else f"no {header} (Debian's python3-dev)"
+
+
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-FEATURES: dict[str, Callable[[], str | None]] = {"slurm": _slurm, "tex": _tex, "gpu": _gpu, "index": lambda: None}
+FEATURES: dict[str, Callable[[], str | None]] = {"slurm": _slurm, "tex": _tex, "gpu": _gpu, "compiler": _compiler, "index": lambda: None}
 """What tests may need, and how to tell why it is absent (None: it is there, or, of the package index, only trying tells)."""
 
 

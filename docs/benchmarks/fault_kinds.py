@@ -183,7 +183,7 @@ def journal_cut(site: Site, rng: random.Random) -> Hit | None:
         os.kill(target.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while target.alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.02)  # it is another process's child: there is nothing to wait on
     text = file.read_bytes()
     size = rng.randrange(len(text))
     os.truncate(file, size)

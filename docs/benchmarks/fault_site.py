@@ -237,7 +237,7 @@ def _leave(site: Site) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(file.name), signal.SIGKILL)
             return
-        time.sleep(0.5)
+        time.sleep(0.5)  # they are no children of this process: there is nothing to wait on
 
 
 def _works_in(process: Path, folder: Path) -> bool:

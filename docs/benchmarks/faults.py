@@ -108,7 +108,7 @@ class Campaign:
     def _tick(self) -> None:
         self.pending = [each for each in self.pending if not each.tick()]
         self._look()
-        time.sleep(TICK_S)
+        time.sleep(TICK_S)  # Slurm and the journals are looked at from outside, as a user would
 
     def _driver(self) -> bool:
         """Start the command where it does not run; whether it has ended well."""

@@ -77,7 +77,7 @@ def many(folder: Path, points: int, repeats: int) -> None:
     print(f"snakemake -n with one point missing: {told([seconds(folder, '-n', *words) for _ in range(repeats)])}; aim 10 s")
     begun, resumed = time.perf_counter(), start(folder, *words)
     while not shard.exists() and resumed.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # the job is a grandchild: its file is all that tells of its start
     print(f"resumed with one point missing: {time.perf_counter() - begun:.1f} s to the first job's start; aim 30 s")
     if resumed.wait():
         raise subprocess.CalledProcessError(resumed.returncode, words, (folder / "said.txt").read_text())

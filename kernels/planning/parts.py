@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.records import Record, read_journal
+from analysis.records import read_journal
 from kernels import plan
+from kernels.compile import Key, key
 from kernels.contract import Block, Problem, Space
 from kernels.job import NEEDS, rows_of
 from kernels.plan import Experiment
 from kernels.points import Points
-
-Key = tuple[str, str, str]
-"""Backend, problem and block, these two as JSON, as `kernels.compile.key` gives them."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,14 @@ class Parts:
         self._spaces = [(name, experiment.space_of(name)) for name in names]
 
     def of(self, problem: Problem) -> Iterator[Part]:
-        text = json.dumps(problem.fields(), sort_keys=True)
+        fields = problem.fields()
         for backend, space in self._spaces:
             blocks = space.blocks(problem) if self.sweeps else _tuned(space, problem)
             valid = [block for block, reason in blocks if not reason]
             if self.pruned or self.recorded:
-                keys = [(backend, text, json.dumps(block, sort_keys=True)) for block in valid]
-                tried = [key for key in keys if key not in self.pruned]
-                yield Part(backend, len(blocks), len(blocks) - len(tried), sum(key in self.recorded for key in tried))
+                keys = [key(backend, fields, block) for block in valid]
+                tried = [each for each in keys if each not in self.pruned]
+                yield Part(backend, len(blocks), len(blocks) - len(tried), sum(each in self.recorded for each in tried))
             else:
                 yield Part(backend, len(blocks), len(blocks) - len(valid), 0)
 
@@ -69,9 +66,5 @@ def recorded(points: Points, journal: Path, attempt: int, previous: Sequence[Pat
     if attempt == 1:
         known += [row for path in previous for row in rows_of(path)]
     tried = [record for record in known if record["role"] != "aa" and record["status"] != "pruned"]
-    return {_key(record, points.experiment.stage) for record in tried if points.holds(record)}
-
-
-def _key(record: Record, stage: str) -> Key:
-    block = record["block"] if stage == "sweep" else {}
-    return record["backend"], json.dumps(record["problem"], sort_keys=True), json.dumps(block, sort_keys=True)
+    sweeps = points.experiment.stage == "sweep"
+    return {key(its["backend"], its["problem"], its["block"] if sweeps else {}) for its in tried if points.holds(its)}

@@ -11,14 +11,14 @@ from analysis.config import Run
 from analysis.records import read_parquet
 from cluster import site
 from kernels import plan
-from kernels.compile import ruled_out
+from kernels.compile import Key, ruled_out
 from kernels.contract import Problem
 from kernels.plan import Experiment
 from kernels.planning import earlier, estimate, shards
 from kernels.planning.bill import Line
 from kernels.planning.estimate import Estimate, Known, total
 from kernels.planning.feasible import Feasible, feasible
-from kernels.planning.parts import Key, Part, Parts, recorded
+from kernels.planning.parts import Part, Parts, recorded
 from kernels.points import Points
 
 SHARD_MINUTES = 8.0

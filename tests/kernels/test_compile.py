@@ -249,6 +249,6 @@ def test_the_table_rules_a_block_out_for_its_own_problems_alone():
     row = {"backend": "triton", "block": '{"B": 1}', "verdict": "pruned", "reason": "too large", "problems": [json.dumps(problem.fields())]}
     table = pd.DataFrame([row, {**row, "block": '{"B": 2}', "verdict": "ok", "reason": None}])
     ruled = ruled_out(table)
-    assert ruled == {key("triton", problem, {"B": 1}): "too large"}
-    assert key("triton", other, {"B": 1}) not in ruled
+    assert ruled == {key("triton", problem.fields(), {"B": 1}): "too large"}
+    assert key("triton", other.fields(), {"B": 1}) not in ruled
     assert ruled_out(pd.DataFrame()) == {}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.commands import run_module, run_python
 from tests.kernels.tiny import write_config
+from tests.needs import require
 
-pytestmark = pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("clang")), reason="needs a C compiler")
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    require("compiler")
+
 
 SWEEP = {"softmax": {"problems": [{"rows": 200, "columns": 64}], "blocks": {"triton": {"BLOCK_COLUMNS": [128], "num_warps": [1]}}}}
 AS_ON_A_GPU_NODE = """

@@ -33,7 +33,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def sweep_of(**changes: Any) -> dict[str, Any]:
-    return {"softmax": {**copy.deepcopy(CONFIG["sweep"]["softmax"]), **changes}}  # type: ignore[index]
+    return {"softmax": {**copy.deepcopy(CONFIG["sweep"]["softmax"]), **changes}}
 
 
 def planner(folder: Path, **changes: Any) -> Planner:
@@ -128,7 +128,7 @@ def test_a_run_keeps_its_shards_and_others_measurements_do_not_reshuffle_them(tm
     assert [[each["problem"]["columns"] for each in shard] for shard in first.cut("sweep", "softmax", "cpu").values()] == [[30], [40]]
     first.write()
     again = planner(tmp_path, shard_minutes=0.01)
-    again._earlier = lambda device: pytest.fail("planned anew")  # type: ignore[assignment]
+    again._earlier = lambda device: pytest.fail("planned anew")
     assert again.cut("sweep", "softmax", "cpu") == first.cut("sweep", "softmax", "cpu")
     more = planner(tmp_path, shard_minutes=0.01, sweep=sweep_of(problems=[{"rows": 200, "columns": [50, 40]}]))
     assert {number: [each["problem"]["columns"] for each in shard] for number, shard in more.cut("sweep", "softmax", "cpu").items()} == {

@@ -126,7 +126,7 @@ def test_shards_measure_their_problems_and_their_files_are_joined(monkeypatch: p
 
 def test_a_shard_that_the_plan_or_the_config_lacks_is_refused_in_one_line(tmp_path: Path):
     plan, _ = planned(tmp_path)
-    softmax = {**CONFIG["sweep"]["softmax"], "problems": [{"rows": 200, "columns": 40}]}  # type: ignore[index]
+    softmax = {**CONFIG["sweep"]["softmax"], "problems": [{"rows": 200, "columns": 40}]}
     write_config(tmp_path, sweep={"softmax": softmax})
     words = (
         "--config",

@@ -4,8 +4,11 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,6 +43,19 @@ def texts_folder(tmp_path_factory) -> Path:
 def scratch(tmp_path_factory) -> Path:
     """The cache of embeddings, shared by the tests that start services."""
     return tmp_path_factory.mktemp("scratch")
+
+
+@contextlib.contextmanager
+def config_of(folder: Path, texts_folder: Path, scratch: Path, **changes: Any) -> Iterator[Path]:
+    """A config on disk, with some keys of BLOCK changed and a deadline that no test reaches; the cache is in the environment."""
+    block = copy.deepcopy(BLOCK) | changes
+    block["corpus"]["folder"] = str(texts_folder)
+    block["load"]["deadline_s"] = 60
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({"rag": {"tiny": block}}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOCKWISE_SCRATCH", str(scratch))
+        yield path
 
 
 @pytest.fixture

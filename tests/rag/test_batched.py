@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from rag import components, config
 from rag.batched import BatchedEngine, batched
 from rag.batcher import Batcher, Expired, Rejected
 from rag.pipeline import Ask
-from tests.rag.conftest import BLOCK
+from tests.rag.conftest import config_of
 
 QUERIES = ["How does bread rise?", "Who castles?", "What gathers starlight?", "When are roses pruned?", "What is a mortgage?"]
 ARMS: dict[str, dict[str, Any]] = {
@@ -32,13 +30,8 @@ ARMS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory, texts_folder, scratch) -> tuple[config.Experiment, components.Components]:
-    block = copy.deepcopy(BLOCK)
-    block["corpus"]["folder"] = str(texts_folder)
-    block["arms"] = {name.replace(" ", "_"): {"service": "batched", "max_batch": 4, "queue": 16, **arm} for name, arm in ARMS.items()}
-    path = tmp_path_factory.mktemp("arms") / "config.yaml"
-    path.write_text(yaml.safe_dump({"rag": {"tiny": block}}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLOCKWISE_SCRATCH", str(scratch))
+    arms = {name.replace(" ", "_"): {"service": "batched", "max_batch": 4, "queue": 16, **arm} for name, arm in ARMS.items()}
+    with config_of(tmp_path_factory.mktemp("arms"), texts_folder, scratch, arms=arms) as path:
         experiment = config.read(path, "tiny")
         return experiment, components.load(experiment, experiment.arm("overlapped"), "cpu")
 
@@ -85,7 +78,7 @@ def test_admission_is_bounded_over_all_stages(stage: int):
             with pytest.raises(Rejected):
                 await engine.ask(Ask("one too many", 1))
             gates[stage].gate.set()
-            done = [(await ask).answer.query for ask in asks]  # type: ignore[attr-defined]
+            done = [(await ask).answer.query for ask in asks]
             assert engine.running == 0
             return done
 

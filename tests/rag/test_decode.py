@@ -16,20 +16,18 @@ NEW, PROMPT, VOCABULARY, PAD = 6, 12, 99, 1
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64,
+    "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3,
+}  # fmt: skip
+
+
 def opt() -> Any:
-    config = OPTConfig(
-        vocab_size=VOCABULARY, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64, pad_token_id=PAD, bos_token_id=2, eos_token_id=3,
-    )  # fmt: skip
-    return OPTForCausalLM(config)
+    return OPTForCausalLM(OPTConfig(**SIZES, word_embed_proj_dim=32, ffn_dim=64))
 
 
 def qwen() -> Any:
-    config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=64, pad_token_id=PAD, bos_token_id=2, eos_token_id=3,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config)
+    return Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=2, intermediate_size=64))
 
 
 @pytest.fixture(

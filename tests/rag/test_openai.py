@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import copy
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,13 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
-import yaml
 
 from rag.api import application
 from rag.batcher import Expired, Rejected
 from rag.engine import Served
 from rag.launch import launched
 from rag.pipeline import Answer, Ask
-from tests.rag.conftest import BLOCK
+from tests.rag.conftest import config_of
 
 PIECES = ["To", " be", ",", " or é"]
 
@@ -199,13 +197,7 @@ def test_bad_requests_are_refused_in_openais_form(url: str, path: str, body: Any
 
 
 def test_the_real_service_streams_what_it_answers_whole(tmp_path_factory, texts_folder, scratch):
-    block = copy.deepcopy(BLOCK)
-    block["corpus"]["folder"] = str(texts_folder)
-    block["load"]["deadline_s"] = 60
-    path = tmp_path_factory.mktemp("openai") / "config.yaml"
-    path.write_text(yaml.safe_dump({"rag": {"tiny": block}}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLOCKWISE_SCRATCH", str(scratch))
+    with config_of(tmp_path_factory.mktemp("openai"), texts_folder, scratch) as path:
         words = ["--config", str(path), "--name", "tiny", "--device", "cpu", "--arm", "batched"]
         with launched(words, path.with_name("service.log")) as address:
             client = client_of(address)

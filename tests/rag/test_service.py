@@ -1,21 +1,19 @@
 """The service in a process of its own, over real HTTP: it answers, says what is wrong, and never stays behind."""
 
 import concurrent.futures
-import copy
 import socket
 import subprocess
 import sys
 
 import httpx
 import pytest
-import yaml
 
 from analysis.cli import BadInput
 from analysis.environment import ROOT
 from rag.launch import launched
 from rag.measure import idle
 from rag.service import READY
-from tests.rag.conftest import BLOCK
+from tests.rag.conftest import config_of
 
 ARGUMENTS = ["--name", "tiny", "--device", "cpu", "--arm", "batched"]
 
@@ -23,13 +21,7 @@ ARGUMENTS = ["--name", "tiny", "--device", "cpu", "--arm", "batched"]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, texts_folder, scratch):
     """A config on disk, and the cache of embeddings in the environment, for all tests of this module."""
-    block = copy.deepcopy(BLOCK)
-    block["corpus"]["folder"] = str(texts_folder)
-    block["load"]["deadline_s"] = 60
-    path = tmp_path_factory.mktemp("service") / "config.yaml"
-    path.write_text(yaml.safe_dump({"rag": {"tiny": block}}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLOCKWISE_SCRATCH", str(scratch))
+    with config_of(tmp_path_factory.mktemp("service"), texts_folder, scratch) as path:
         yield path
 
 

@@ -3,16 +3,12 @@
 ASKED = set()
 
 
-def again_file(stage, name):
-    """The file that counts how often an experiment was asked for again; a job depends on it once it exists."""
-    return RUN.folder / "again" / f"{stage}_{name}"
-
-
 def again_input(stage, name):
     """The experiment's count of requests, one higher if this command asks for it again (--config again=true TARGET)."""
     from analysis.cli import replacing
+    from analysis.config import again_file
 
-    path = again_file(stage, name)
+    path = again_file(RUN.folder, stage, name)
     if config.get("again") and workflow.is_main_process and not workflow.dryrun and path not in ASKED:
         targets = workflow.dag_settings.targets
         if not any(asks_for(target, *each) for each in EXPERIMENTS for target in targets):
@@ -29,9 +25,10 @@ def again_input(stage, name):
 
 
 def attempt(stage, name):
-    """The attempt that records are wanted of: 1, and one more each time the experiment was asked for again."""
-    path = again_file(stage, name)
-    return 1 + (int(path.read_text()) if path.is_file() else 0)
+    """The attempt that records are wanted of."""
+    from analysis.config import attempt as attempt_of
+
+    return attempt_of(RUN.folder, stage, name)
 
 
 def asks_for(target, stage, name):
