@@ -8,6 +8,7 @@ hence the same cache key. Triton's version and Python's minor version are part o
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -32,6 +33,25 @@ class Compiled:
     cached: bool
 
 
+@functools.cache
+def settle_keys() -> None:
+    """Make the keys of Triton's cache independent of the order in which a process first launches its kernels.
+
+    A kernel's key holds the constants that it and the functions it calls refer to. Triton (3.6 and 3.7) merges those of a called function
+    before it has looked for them, so that they are in the key only if something had launched that function before. A sweep launches in
+    random order, and would miss what the compile stage made in another.
+    """
+    from triton.runtime.jit import DependenciesFinder
+
+    merge = DependenciesFinder._update_hash
+
+    def settled(finder: Any, called: Any) -> None:
+        _ = called.cache_key  # finds the constants that it refers to
+        merge(finder, called)
+
+    DependenciesFinder._update_hash = settled
+
+
 @contextlib.contextmanager
 def compiling(architecture: int) -> Iterator[list[Compiled]]:
     """Within it, launching a Triton kernel compiles it for `architecture` (90 for sm_90) and runs nothing.
@@ -43,6 +63,8 @@ def compiling(architecture: int) -> Iterator[list[Compiled]]:
     from triton.backends.compiler import GPUTarget
     from triton.backends.driver import DriverBase
     from triton.runtime.jit import JITFunction
+
+    settle_keys()
 
     class Offline(DriverBase):
         """Stands in for the CUDA driver: it names the target, and there is no device to launch on."""
@@ -101,6 +123,7 @@ class Watch:
 
         from kernels import cuda
 
+        settle_keys()
         self._cache, self._hits, self._explained = cache, 0, dict[str, str]()
         triton.knobs.compilation.listener = self._triton
         self._build, triton.runtime.build._build = triton.runtime.build._build, self._host_code

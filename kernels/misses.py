@@ -43,7 +43,8 @@ def of_triton(src: Any, metadata: Mapping[str, Any]) -> Description:
         value = src.constants.get((number,))
         parts[name] = f"{kind} {getattr(value, 'cache_key', value)} {src.attrs.get((number,), [])}"
     for option in dataclasses.fields(CUDAOptions):
-        parts[option.name] = str(metadata.get(option.name))
+        value = metadata.get(option.name)
+        parts[option.name] = str([name for name, _ in value or ()] if option.name == "extern_libs" else value)  # keyed by content, not path
     return parts
 
 

@@ -148,6 +148,25 @@ for divisible in ((0, 1), (0, 1, 2)):
     assert done.stdout.split() == list(ok[ok.block.map(json.loads).map(lambda block: block["BLOCK_COLUMNS"] == 128)].hash)
 
 
+KEYS = """
+import sys
+from kernels import cross
+from kernels.filter import prepare, raw
+
+cross.settle_keys()
+functions = {name: getattr(raw, name, None) or getattr(prepare, name) for name in sys.argv[1:]}
+print(sorted((name, function.cache_key) for name, function in functions.items()))
+"""
+
+
+def test_a_key_does_not_depend_on_what_was_launched_before():
+    """Each calls the next, and they refer to constants: Triton by itself gives them other keys the other way round."""
+    names = ("minima_raw_held", "keys_and_bounds", "bounds_of")
+    told = [run_python("-c", KEYS, *order) for order in (names, reversed(names))]
+    assert [each.returncode for each in told] == [0, 0], told
+    assert told[0].stdout == told[1].stdout
+
+
 def test_a_tile_that_the_architecture_has_no_shared_memory_for_is_pruned(tmp_path: Path):
     folder = copy_softmax(tmp_path, gather_impl=GATHER)
     table = compiled(
