@@ -12,8 +12,11 @@ from analysis.cli import BadInput
 from analysis.records import read_notes
 
 QUEUED = "queued"
-CAUSES = ("start-up", "loading", "ceilings", "inputs", "kernels", "recording", "other")
-"""What a job that has its node can be at. Loading: the compile caches, and first calls of kernels; other: between kernels."""
+CAUSES = ("start-up", "loading", "ceilings", "inputs", "kernels", "checking", "recording", "other")
+"""What a job that has its node can be at.
+
+Loading: the compile caches, and first calls of kernels; checking: a bench's results against the oracle; other: between kernels.
+"""
 NONE = "Its records hold no accounts of time: they were made before jobs wrote them."
 _CAUSE_OF = {"planning": "start-up", "caches": "loading"}
 
@@ -121,7 +124,8 @@ def _stretches(its: Mapping[str, Any], held: float) -> Iterator[Stretch]:
 def _within_measuring(its: Mapping[str, Any]) -> dict[str, float]:
     """The shares of what alternates too quickly for a stretch of its own: calls of kernels, records, and what is between them."""
     total = sum(end - start for phase, start, end in its["segments"] if phase == "measuring")
-    parts = {"kernels": its["kernels_s"], "loading": its["first_calls_s"], "recording": its["seconds"].get("recording", 0.0)}
+    parts = {"kernels": its["kernels_s"], "loading": its["first_calls_s"]}
+    parts |= {cause: its["seconds"].get(cause, 0.0) for cause in ("checking", "recording")}
     shares = {cause: part / max(total, sum(parts.values()), 1e-9) for cause, part in parts.items()}
     return {**shares, "other": 1 - sum(shares.values())}
 

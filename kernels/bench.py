@@ -126,12 +126,13 @@ def check(
     operator = job.experiment.operator
     made: list[Arrays] = []
     first = first_call_ms(lambda: made.append(call()), where.device)
-    outputs: Arrays = to_numpy(made.pop())
-    if operator.part:
-        problem, inputs, outputs = operator.part(problem, inputs, outputs)
-    if problem not in truths:
-        truths[problem] = operator.oracle(problem, inputs)
-    return {"first_call_ms": first, "error": operator.compare(problem, inputs, outputs, truths[problem]).error}
+    with job.phases.within("checking"):
+        outputs: Arrays = to_numpy(made.pop())
+        if operator.part:
+            problem, inputs, outputs = operator.part(problem, inputs, outputs)
+        if problem not in truths:
+            truths[problem] = operator.oracle(problem, inputs)
+        return {"first_call_ms": first, "error": operator.compare(problem, inputs, outputs, truths[problem]).error}
 
 
 def main() -> int:

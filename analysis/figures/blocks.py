@@ -27,6 +27,8 @@ _CLASSES = (
     ("V", "invalid for the problem", r""),
 )
 _CELL: dict[str, dict[str, Any]] = {"pruned": {"facecolor": "#EEEEEE", "hatch": "///"}, "failed": {"facecolor": "#EEEEEE", "hatch": "xxx"}}
+MOST_MAPS = 18
+"""Heat maps beyond which those drawn are some of them, spread evenly over the problems."""
 STOPPED = "≈"
 """Stands before the median of what stopped early as a sure loser."""
 
@@ -50,7 +52,8 @@ def draw(records: Path | str) -> Any:
     frame = frame[frame["block"].map(bool)] if frame["block"].map(bool).any() else frame
     backends = list(dict.fromkeys(frame["backend"]))
     groups = (rows for _, rows in frame.groupby(["key", "backend"], sort=False))
-    spaces = sorted(groups, key=lambda rows: backends.index(rows["backend"].iloc[0]))
+    every = sorted(groups, key=lambda rows: backends.index(rows["backend"].iloc[0]))
+    spaces = [every[at] for at in np.unique(np.linspace(0, len(every) - 1, MOST_MAPS).round().astype(int))]
     small = len(spaces) > 6
     height = (1.75 if small else 2.2) if any(len(_shown(rows)) > 1 for rows in spaces) else 1.3
     figure, axes = style.grid(len(spaces), height=height, columns=3 if small else 2)
@@ -62,7 +65,8 @@ def draw(records: Path | str) -> Any:
         axis.set_title("\n".join(filter(None, [str(rows["backend"].iloc[0]), label(sizes, fields)])), fontsize=7)
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
     medians = f"best medians of {samples_text(list(best['summary']))}, in ms"
-    style.head(figure, device(frame), common(list(frame["problem"])), f"points: {counts}", medians, "outlined: the fastest")
+    drawn = f"{len(spaces)} of {len(every)} maps, spread evenly" if len(spaces) < len(every) else ""
+    style.head(figure, device(frame), common(list(frame["problem"])), f"points: {counts}", medians, "outlined: the fastest", drawn)
     style.legend(figure, _legend(frame, classes), columns=3)
     return figure
 

@@ -32,6 +32,7 @@ _LOOKS: dict[str, dict[str, Any]] = {  # told apart by lightness or hatching whe
     "ceilings": {"facecolor": "#CC79A7", "hatch": "xxxxx", "edgecolor": "#FFFFFF"},
     "inputs": {"facecolor": "#56B4E9", "hatch": "/////", "edgecolor": "#FFFFFF"},
     "kernels": {"facecolor": "#00466F"},
+    "checking": {"facecolor": "#009E73", "hatch": ".....", "edgecolor": "#FFFFFF"},
     "recording": {"facecolor": "#000000"},
     "other": {"facecolor": "#A6A6A6"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,16 @@ def test_a_space_of_one_axis_is_a_row(written: Path):
     assert not axis.get_yticks().size
 
 
+def test_of_many_problems_some_are_drawn_spread_evenly(tmp_path: Path):
+    its = [row for row in synthetic.sweeps() if row["backend"] == "torch"]
+    rows = [row | {"problem": json.dumps(json.loads(row["problem"]) | {"n": 1000 * number})} for number in range(1, 101) for row in its]
+    figure = blocks.draw(stored(tmp_path, rows))
+    maps = [axis for axis in figure.axes if axis.get_title()]
+    assert len(maps) == blocks.MOST_MAPS
+    assert [axis.get_title() for axis in (maps[0], maps[-1])] == ["torch\nn=1000", "torch\nn=100k"]
+    assert f"{blocks.MOST_MAPS} of 100 maps, spread evenly" in head(figure)
+
+
 def test_a_backend_of_which_nothing_was_measured_is_hatched(tmp_path: Path):
     failed = {"status": "failed", "reason": "launch failed", "samples_ms": []}
     rows = [row | (failed if row["backend"] == "torch" else {}) for row in synthetic.sweeps()]
@@ -243,7 +254,7 @@ def test_areas_of_the_timeline_are_minutes(tmp_path: Path):
     boxes = drawn(axis)
     minutes = {cause: 60 * sum(area for *_, area in its) for cause, its in boxes.items()}
     assert minutes == pytest.approx(
-        {"queued": 25, "start-up": 9, "loading": 6, "ceilings": 4, "inputs": 5, "kernels": 24, "recording": 4, "other": 8}
+        {"queued": 25, "start-up": 9, "loading": 6, "ceilings": 4, "inputs": 5, "kernels": 24, "checking": 2, "recording": 4, "other": 6}
     )
     assert boxes["queued"] == [pytest.approx((0, 25 / 60, 25 / 60))]
     assert boxes["kernels"] == [pytest.approx((45 / 60, 85 / 60, 24 / 60))]

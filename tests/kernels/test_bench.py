@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.records import read_journal
+from analysis.records import read_journal, read_notes
 from kernels.device import find
 from tests.kernels.tiny import CONFIG, Stage, copy_softmax, write_config
 
@@ -82,6 +82,12 @@ def test_the_oracle_is_asked_once_a_problem(bench: Stage, monkeypatch: pytest.Mo
     )
     bench.run()
     assert log.read_text() == "."
+
+
+def test_the_time_of_checking_results_is_told_apart(bench: Stage):
+    bench.run()
+    (job,) = read_notes(bench.out)["jobs"]
+    assert job["seconds"]["checking"] > 0
 
 
 def test_one_contender_is_measured_twice_and_gives_the_noise_of_the_problem(bench: Stage):
