@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,9 @@ class Target:
 
 def targets(folder: Path, asked: Collection[Asked] | None = None) -> list[Target]:
     """Of the run in `folder`, by its config: all, or those that are asked for. Raises BadInput where there is no run."""
+    from cluster import site
     from kernels import plan
+    from kernels.planning.feasible import feasible
 
     if not (folder / "config.yaml").is_file():
         raise BadInput(f"{folder}: no config.yaml; name the folder of a run that has begun, such as results/smoke")
@@ -97,7 +99,9 @@ def targets(folder: Path, asked: Collection[Asked] | None = None) -> list[Target
         for device in config["devices"]:
             if asked is None or (experiment.stage, experiment.name, device) in asked:
                 name, stage = f"{experiment.name}.{device}", folder / experiment.stage
-                wanted = expected(experiment, plan.kind(device))
+                gpu = site.known(device)
+                problems = feasible(experiment, device, gpu.memory_gb if gpu else None).problems
+                wanted = expected(replace(experiment, problems=problems), plan.kind(device))
                 found.append(Target(stage / "journal" / name, stage / f"{name}.parquet", wanted, wished))
     return found
 

@@ -17,7 +17,7 @@ from analysis.config import load
 from analysis.progress import Target, expected, outlook, state, targets
 from analysis.records import read_journal
 from kernels import plan
-from tests.kernels.tiny import Stage, write_config
+from tests.kernels.tiny import CONFIG, Stage, write_config
 
 NOON = "2026-11-28T12:00:{:02}+00:00"
 NOON_S = 1795867200.0
@@ -132,6 +132,14 @@ def test_a_run_has_a_target_for_each_experiment_and_device(tmp_path: Path):
         **{"sweep/journal/softmax.cpu": 3, "sweep/journal/softmax.h200": 3},
         **{"bench/journal/softmax_bench.cpu": 1, "bench/journal/softmax_bench.h200": 1},
     }
+
+
+def test_problems_that_a_gpu_has_no_memory_for_are_not_waited_for(tmp_path: Path):
+    problems = [{"rows": rows, "columns": 40} for rows in (200, 10**10)]
+    write_config(tmp_path, devices=["h200"], sweep={"softmax": {**CONFIG["sweep"]["softmax"], "problems": problems}})
+    both, small = (target.wanted for target in targets(tmp_path))
+    write_config(tmp_path, devices=["h200"], sweep={"softmax": {**CONFIG["sweep"]["softmax"], "problems": problems[:1]}})
+    assert [target.wanted for target in targets(tmp_path)] == [both, small]
 
 
 def test_only_what_is_asked_for_is_followed(tmp_path: Path):
