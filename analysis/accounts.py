@@ -124,7 +124,7 @@ def _stretches(its: Mapping[str, Any], held: float) -> Iterator[Stretch]:
 def _within_measuring(its: Mapping[str, Any]) -> dict[str, float]:
     """The shares of what alternates too quickly for a stretch of its own: calls of kernels, records, and what is between them."""
     total = sum(end - start for phase, start, end in its["segments"] if phase == "measuring")
-    parts = {"kernels": its["kernels_s"], "loading": its["first_calls_s"]}
+    parts = {"kernels": its["kernels_s"], "loading": its["loading_s"]}
     parts |= {cause: its["seconds"].get(cause, 0.0) for cause in ("checking", "recording")}
     shares = {cause: part / max(total, sum(parts.values()), 1e-9) for cause, part in parts.items()}
     return {**shares, "other": 1 - sum(shares.values())}

@@ -88,7 +88,7 @@ class Job:
         self.watch: Any = None  # counts what the compile stage's caches had, on a GPU
         self.gpu_before = self.gpu()  # the state before what is measured next; the measuring loop renews it
         self.wanted: set[str] = set()
-        self.calls_s, self.first_calls_s = 0.0, 0.0  # of what this process measured: all calls of kernels, and the first ones
+        self.calls_s, self.loading_s = 0.0, 0.0  # of what this process measured: all calls of kernels, and what first ones took longer
         self.points = Points(experiment, seed)
         self.known: dict[tuple[str, ...], Record] = {}
         self.latest: dict[tuple[str, str], int] = {}  # the last attempt that is recorded, by point and role
@@ -137,9 +137,9 @@ class Job:
         """Append one record to the journal, complete with device, its state before and after, versions and provenance."""
         with self.phases.within("recording"):
             self._record(point, role, backend, problem, block, place or self.place, values)
-        first_ms = values.get("first_call_ms") or 0.0
-        self.first_calls_s += first_ms / 1e3
-        self.calls_s += values.get("spent_s") or (first_ms + sum(values.get("samples_ms", ()))) / 1e3
+        first_ms, samples = values.get("first_call_ms") or 0.0, values.get("samples_ms", ())
+        self.loading_s += max(0.0, first_ms - min(samples, default=0.0)) / 1e3  # a first call also runs the kernel once
+        self.calls_s += values.get("spent_s") or (first_ms + sum(samples)) / 1e3
 
     def _record(
         self, point: str, role: str, backend: Backend, problem: Problem, block: Block, place: Place, values: Mapping[str, Any]
@@ -210,8 +210,8 @@ class Job:
                 "device": self.device.name,
                 "device_kind": self.device.kind,
                 "provenance": {**self.provenance, "gpu": self.gpu()},
-                "first_calls_s": round(self.first_calls_s, 4),
-                "kernels_s": round(self.calls_s - self.first_calls_s, 4),
+                "loading_s": round(self.loading_s, 4),
+                "kernels_s": round(self.calls_s - self.loading_s, 4),
                 "compile_hits": self.watch.hits if self.watch else 0,
                 "compile_missed": self.watch.missed if self.watch else [],
                 **self.phases.record(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import gc
 import random
 import statistics
@@ -85,17 +86,16 @@ def measure(row: Row, clocks: Mapping[str, CpuClock | CudaClock], seed: int = 0)
         entry: dict[str, Any] = {"name": contender.name, "place": contender.place}
         record["contenders"].append(entry)
         try:
-            prepared = _admit(contender, clocks[contender.place], entry)
-            alive.append((contender, prepared, entry))
+            alive.append((contender, _admit(contender, clocks[contender.place], entry), entry))
         except Exception as error:  # absent, refused, out of memory, a kernel that dies: by many types
             entry["error"] = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:300]}"
             del error
             _forget(contender.place)
-    for contender, prepared, entry in _turns(alive, seed):
-        entry["samples_ms"].append(clocks[contender.place].time_ms(lambda call=contender.call, value=prepared: call(value)))
-    for contender, prepared, entry in alive:
+    for contender, call, entry in _turns(alive, seed):
+        entry["samples_ms"].append(clocks[contender.place].time_ms(call))
+    for contender, call, entry in alive:
         if contender.place == "gpu" and statistics.median(entry["samples_ms"]) < HOST_MS:
-            entry["host_ms"], entry["waited_ms"] = _host_times(contender, prepared)
+            entry["host_ms"], entry["waited_ms"] = _host_times(call)
     return record
 
 
@@ -107,22 +107,23 @@ def _turns(alive: list[Any], seed: int) -> Iterator[Any]:
         yield from turns
 
 
-def _admit(contender: Contender, clock: CpuClock | CudaClock, entry: dict[str, Any]) -> Any:
-    """Prepare, call once, check, and warm up; what was prepared."""
+def _admit(contender: Contender, clock: CpuClock | CudaClock, entry: dict[str, Any]) -> Callable[[], Any]:
+    """Prepare, call once, check, and warm up; the call on what was prepared."""
     start = time.perf_counter()
     prepared = contender.prepare()
     wait(contender.place)
     entry["prepare_ms"] = (time.perf_counter() - start) * 1e3
     start = time.perf_counter()
-    outputs = contender.call(prepared)
+    call = functools.partial(contender.call, prepared)
+    outputs = call()
     wait(contender.place)
     entry["first_call_ms"] = (time.perf_counter() - start) * 1e3
     entry.update(contender.check(outputs, prepared))
     del outputs
     warm = 0 if entry["first_call_ms"] > FEWEST_MS and contender.place == "cpu" else WARMUP
-    entry["warm_ms"] = min([clock.time_ms(lambda: contender.call(prepared)) for _ in range(warm)], default=entry["first_call_ms"])
+    entry["warm_ms"] = min([clock.time_ms(call) for _ in range(warm)], default=entry["first_call_ms"])
     entry["samples_ms"] = []
-    return prepared
+    return call
 
 
 def _samples(estimate_ms: float) -> int:
@@ -131,13 +132,13 @@ def _samples(estimate_ms: float) -> int:
     return FEWER if estimate_ms < FEWEST_MS else FEWEST
 
 
-def _host_times(contender: Contender, prepared: Any) -> tuple[list[float], list[float]]:
+def _host_times(call: Callable[[], Any]) -> tuple[list[float], list[float]]:
     """Milliseconds on the host of the call alone, and of the call and waiting for the device."""
     calls, waited = [], []
     for _ in range(SAMPLES):
         wait("gpu")
         start = time.perf_counter()
-        outputs = contender.call(prepared)
+        outputs = call()
         called = time.perf_counter()
         wait("gpu")
         waited.append((time.perf_counter() - start) * 1e3)

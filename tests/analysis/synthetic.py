@@ -179,7 +179,7 @@ def account(
     return {
         "job": f"node7-{experiment}-{device}-{started:.3f}", "attempt": 1, "stage": "sweep", "experiment": experiment, "device": device,
         "device_kind": "cpu" if device == CPU else "gpu", "provenance": provenance(host=more.pop("host", "node7"), **times),
-        "first_calls_s": measuring * 0.1, "kernels_s": measuring * 0.6,
+        "loading_s": measuring * 0.1, "kernels_s": measuring * 0.6,
         "compile_hits": 0, "compile_missed": [], "started": started, "ended": started + float(ends[-1]),
         "segments": [[name, float(end) - its, float(end)] for (name, its), end in zip(phases.items(), ends, strict=True)],
         "seconds": {**phases, "measuring": measuring * 0.85, "checking": measuring * 0.05, "recording": measuring * 0.1},

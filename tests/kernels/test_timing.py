@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,6 +98,95 @@ def test_the_flush_passes_over_twice_the_last_level_cache(monkeypatch: pytest.Mo
     clock.flush()
     assert clock._buffer.nbytes == 2 << 20
     assert (clock._buffer == 1).all()
+
+
+class Machine:
+    """A host and a device with a clock each, in milliseconds; the device does what it was asked for in order, and not before."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host = self.device = 0.0
+        self.flushes = 0
+        machine = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                self.at = 0.0
+
+            def record(self) -> None:
+                self.at = max(machine.host, machine.device)
+
+            def query(self) -> bool:
+                return machine.host >= self.at
+
+            def synchronize(self) -> None:
+                machine.host = max(machine.host, self.at)
+
+            def elapsed_time(self, end: Event) -> float:
+                return end.at - self.at
+
+        def add_(_: int) -> None:
+            self.flushes += 1
+            self.launch(0.005, 0.2)
+
+        buffer = SimpleNamespace(add_=add_)
+        fake = SimpleNamespace(cuda=SimpleNamespace(Event=Event), zeros=lambda *_, **__: buffer, int32=None)
+        monkeypatch.setitem(sys.modules, "torch", fake)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.host / 1e3)
+        self.clock = timing.CudaClock()
+        self.flushes = 0
+
+    def launch(self, asking: float, running: float) -> None:
+        self.host += asking
+        self.device = max(self.device, self.host) + running
+
+    def wait(self) -> None:
+        self.host = max(self.host, self.device)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+@pytest.mark.parametrize("asking", [0.005, 0.05, 0.2], ids=lambda asking: f"{asking}ms-a-launch")
+def test_a_slow_host_is_no_part_of_a_sample(machine: Machine, asking: float):
+    def call() -> None:
+        for _ in range(5):
+            machine.launch(asking, 0.02)
+
+    assert [machine.clock.time_ms(call) for _ in range(3)] == pytest.approx([0.1] * 3)
+
+
+def test_how_long_a_call_must_be_held_back_is_learned_once(machine: Machine):
+    def call() -> None:
+        for _ in range(5):
+            machine.launch(0.2, 0.02)
+
+    machine.clock.time_ms(call)
+    before = machine.flushes
+    machine.clock.time_ms(call)
+    assert machine.flushes - before == 8  # 1.5 × 1 ms in flushes of 0.2 ms
+
+
+def test_a_call_that_the_host_is_quick_with_is_made_once(machine: Machine):
+    calls = []
+
+    def call() -> None:
+        calls.append(machine.launch(0.01, 5.0))
+
+    assert machine.clock.time_ms(call) == pytest.approx(5.0)
+    assert (len(calls), machine.flushes) == (1, 1)
+
+
+def test_a_call_that_waits_for_the_device_itself_ends(machine: Machine):
+    calls = []
+
+    def call() -> None:
+        calls.append(machine.launch(0.01, 0.3))
+        machine.wait()
+
+    assert machine.clock.time_ms(call) > 0.29
+    assert len(calls) <= 4
 
 
 def test_an_error_of_a_call_is_not_swallowed():
