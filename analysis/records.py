@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +66,30 @@ class Journal:
 
 
 def read_journal(folder: Path | str, needs: Sequence[str] = ()) -> list[Record]:
+    """Every record that `journal_records` gives."""
+    return list(journal_records(folder, needs))
+
+
+def journal_records(folder: Path | str, needs: Sequence[str] = ()) -> Iterator[Record]:
     """Every whole record of every journal file under `folder`, oldest file first; none where there is no folder.
 
     Raises BadInput for a line that is damaged anywhere but at the torn end of a file, and for a record without a field of `needs`.
     """
-    records: list[Record] = []
     for path in sorted(Path(folder).glob("*.jsonl")):
-        *whole, torn = path.read_bytes().split(b"\n")  # what follows the last newline was cut by a kill, or is empty
-        for number, line in enumerate(whole, 1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                raise BadInput(f"{path}, line {number}: not a JSON record; move the file away to measure its points again") from None
-            missing = [name for name in needs if name not in record] if isinstance(record, dict) else ["any field"]
-            if missing:
-                what = f"a record without {', '.join(missing)}, so not of this version's format"
-                raise BadInput(f"{path}, line {number}: {what}; move the file away to measure its points again")
-            records.append(record)
-        if torn:
-            print(f"note: {path}: the last record was cut short and is measured again", file=sys.stderr)
-    return records
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    print(f"note: {path}: the last record was cut short and is measured again", file=sys.stderr)
+                    break
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    raise BadInput(f"{path}, line {number}: not a JSON record; move the file away to measure its points again") from None
+                missing = [name for name in needs if name not in record] if isinstance(record, dict) else ["any field"]
+                if missing:
+                    what = f"a record without {', '.join(missing)}, so not of this version's format"
+                    raise BadInput(f"{path}, line {number}: {what}; move the file away to measure its points again")
+                yield record
 
 
 def gather(records: Iterable[Record], key: Sequence[str]) -> tuple[list[Record], int]:

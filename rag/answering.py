@@ -1,4 +1,4 @@
-"""What every route does around an ask: nobody to answer yet, nobody left to answer, and the ways in which an ask fails."""
+"""What every route does around an ask: nobody to answer (yet, or any more), nobody left to answer, and the ways in which an ask fails."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from rag.batcher import Expired, Rejected
+from rag.batcher import Ended, Expired, Lost, Rejected
+from rag.endpoint import Upstream
 from rag.engine import Engine
 from rag.errors import error
+from rag.worker import Crashed
 
 T = TypeVar("T")
+AGAIN = {"Retry-After": "1"}
 log = logging.getLogger("rag")
 
 
@@ -22,25 +25,50 @@ class Loading(Exception):
     """The models are not there yet."""
 
 
+class Draining(Exception):
+    """The service ends."""
+
+
 def engine_of(request: Request) -> Engine:
-    """The engine that answers. Raises Loading where there is none yet."""
+    """The engine that answers. Raises Loading where there is none yet, Draining where there will be none any more."""
+    if request.app.state.drain.begun:
+        raise Draining
     engine: Engine | None = request.app.state.engine
     if engine is None:
         raise Loading
     return engine
 
 
-async def loading(request: Request, failure: Exception) -> Response:
-    """The answer to whoever raised Loading."""
-    return error(503, "loading", "the models are being loaded", {"Retry-After": "1"})
+async def unready(request: Request, failure: Exception) -> Response:
+    """The answer to whoever raised Loading or Draining."""
+    if isinstance(failure, Draining):
+        return _ending()
+    return error(503, "loading", "the models are being loaded", AGAIN)
 
 
-def refusal(failure: BaseException) -> Response:
+def _ending() -> Response:
+    return error(503, "draining", "the service ends; ask another one", {**AGAIN, "Connection": "close"})
+
+
+def too_many(engine: Engine, k: int) -> Response | None:
+    """The answer for a `k` above the number of chunks that there are."""
+    chunks = engine.facts["chunks"]
+    return error(422, "invalid", f"k: {k} chunks are asked for, and {chunks} are all there are", param="k") if k > chunks else None
+
+
+def refusal(request: Request, failure: BaseException) -> Response:
     """The answer for an ask that failed. What the service is to blame for goes to its log, not to the client."""
+    request.app.state.metrics.failed(failure)
+    if isinstance(failure, Ended):
+        return _ending()
     if isinstance(failure, Rejected):
-        return error(429, "rejected", str(failure), {"Retry-After": "1"})
+        return error(429, "rejected", str(failure), AGAIN)
     if isinstance(failure, Expired):
         return error(504, "timeout", str(failure))
+    if isinstance(failure, Crashed | Lost):  # which the stage or the process has logged, once for all requests
+        return error(503, "restarting", "what the request was in broke and is being started anew", AGAIN)
+    if isinstance(failure, Upstream):
+        return error(failure.status, "upstream", str(failure), AGAIN if failure.status == 429 else None)
     log.error("a request failed", exc_info=failure)
     return error(500, "failed", "the request could not be answered; the service's log says why")
 
@@ -54,7 +82,7 @@ async def answered(request: Request, asking: Awaitable[T], respond: Callable[[T]
         if not answer.done():
             return Response(status_code=499)  # nobody is there to read it
         failure = answer.exception()
-        return refusal(failure) if failure else respond(answer.result())
+        return refusal(request, failure) if failure else respond(answer.result())
     finally:
         gone.cancel()
         answer.cancel()

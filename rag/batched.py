@@ -5,49 +5,112 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 
-from rag.batcher import Batcher, Done, Rejected
-from rag.components import Components
-from rag.engine import Served
+from rag.batcher import Batcher, Done, Lost, Ran, Rejected
+from rag.endpoint import Endpoint, Remote
+from rag.engine import Host, Served
 from rag.openai_api import TEXTS
-from rag.pipeline import Answer, Ask, Found, Pipeline
+from rag.pipeline import Answer, Ask, Found
+
+R = TypeVar("R")
+
+
+class Pipeline(Protocol):
+    """`rag.pipeline.Pipeline`, or what stands in for it."""
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]: ...
+
+    def find(self, asks: Sequence[Ask]) -> list[Found]: ...
+
+    def write(self, found: Sequence[Found]) -> list[Answer]: ...
+
+
+class Generator(Protocol):
+    def length(self, prompt: str) -> int: ...
+
+
+class Components(Protocol):
+    """`rag.components.Components`, or what stands in for them."""
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+    @property
+    def pipeline(self) -> Pipeline: ...
+
+    @property
+    def generator(self) -> Generator: ...
+
+    def aside(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]: ...
+
+    def embeddings(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+
+
+class Stage(Protocol):
+    """A `rag.batcher.Batcher`, or what stands in for one."""
+
+    name: str
+    running: int
+    restarts: int
+    watchers: list[Callable[[Ran], None]]
+
+    @property
+    def waiting(self) -> int: ...
+
+    async def submit(self, request: Any, seconds: float | None = None) -> Done[Any]: ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 class BatchedEngine:
-    """A chain of batchers that each request goes through; at most `capacity` are in it, one unanswered after `deadline_s` is given up."""
+    """A chain of stages that each request goes through; at most `capacity` are in it, one unanswered after `deadline_s` is given up."""
 
     def __init__(
         self,
-        chain: Sequence[Batcher[Any, Any]],
+        chain: Sequence[Stage],
         embedding: Batcher[str, np.ndarray],
         capacity: int,
         deadline_s: float,
         facts: dict[str, Any],
+        host: Host,
     ) -> None:
         self.chain, self.embedding, self.capacity, self.deadline_s, self.facts = chain, embedding, capacity, deadline_s, facts
-        self._asks = 0
+        self._asks, self._host = 0, host
+        self._stages: tuple[Stage, ...] = (*chain, embedding)
+        for stage in self._stages:
+            host.watch(stage)
+            stage.watchers.append(self._ran)
 
     @property
     def running(self) -> int:
-        return max(self._asks, sum(batcher.waiting + batcher.running for batcher in self.chain))
+        return max(self._asks, sum(stage.waiting + stage.running for stage in self.chain))
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        return {stage.name: stage.restarts for stage in self._stages}
 
     async def ask(self, ask: Ask) -> Served:
         if self._asks >= self.capacity:
             raise Rejected(f"{self._asks} requests are being answered already")
         until = asyncio.get_running_loop().time() + self.deadline_s
         self._asks += 1
+        self._host.busy(self.running)
         try:
             value: Any = ask
             waited = 0.0
-            for batcher in self.chain:
-                done: Done[Any] = await batcher.submit(value, until - asyncio.get_running_loop().time())
+            for stage in self.chain:
+                done: Done[Any] = await stage.submit(value, until - asyncio.get_running_loop().time())
                 value, waited = done.result, waited + done.queue_ms
             return Served(value, waited, done.batch)
         finally:
             self._asks -= 1
+            self._host.busy(self.running)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         if len(texts) > self.embedding.capacity - self.embedding.waiting:
@@ -55,36 +118,70 @@ class BatchedEngine:
         done = await asyncio.gather(*(self.embedding.submit(text, self.deadline_s) for text in texts))
         return np.stack([one.result for one in done])
 
+    def _ran(self, ran: Ran) -> None:
+        if isinstance(ran.error, Lost):
+            self._host.lost(ran.error)
+        self._host.busy(self.running)
+
 
 @contextlib.asynccontextmanager
-async def batched(load: Callable[[], Components], arm: Mapping[str, Any], k: int, deadline_s: float) -> AsyncIterator[BatchedEngine]:
+async def batched(
+    load: Callable[[], Components], arm: Mapping[str, Any], k: int, deadline_s: float, host: Host
+) -> AsyncIterator[BatchedEngine]:
     """Load the components without holding up the loop, warm up with the smallest and the largest batch at `k` chunks, and serve."""
 
     def ready() -> tuple[Components, Pipeline]:
         components = load()
         pipeline = components.pipeline
+        warm = pipeline.find if isinstance(components.generator, Remote) else pipeline.answer
         for size in (1, arm["max_batch"]):
-            pipeline.answer([Ask("How does it start?", k)] * size)
+            warm([Ask("How does it start?", k)] * size)
         return components, pipeline
 
     components, pipeline = await asyncio.to_thread(ready)
     capacity = arm["queue"] + arm["max_batch"]
     async with contextlib.AsyncExitStack() as stack:
-        chain = [await stack.enter_async_context(batcher) for batcher in _chain(components, pipeline, arm, capacity)]
-        embedding = await stack.enter_async_context(
-            Batcher(components.aside(components.embeddings), arm["max_batch"], max(capacity, TEXTS))
-        )
-        yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts)
+        chain: list[Stage] = _chain(components, pipeline, arm, capacity)
+        for stage in chain:
+            await stack.enter_async_context(stage)
+        embeddings = _guarded(components, components.embeddings)
+        embedding = await stack.enter_async_context(Batcher(embeddings, arm["max_batch"], max(capacity, TEXTS), name="embed"))
+        yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts, host)
 
 
-def _chain(components: Components, pipeline: Pipeline, arm: Mapping[str, Any], capacity: int) -> list[Batcher[Any, Any]]:
+def _chain(components: Components, pipeline: Pipeline, arm: Mapping[str, Any], capacity: int) -> list[Stage]:
     most, wait_s, budget = arm["max_batch"], arm["wait_ms"] / 1e3, arm["tokens"]
+    find = Batcher[Ask, Found](_guarded(components, pipeline.find), most, capacity, wait_s, name="find")
+    if isinstance(components.generator, Remote):
+        return [find, Endpoint(components.generator, most)]
     if not arm["overlap"]:
-        return [Batcher[Ask, Answer](components.aside(pipeline.answer), most, capacity, wait_s)]
+        return [Batcher[Ask, Answer](_guarded(components, pipeline.answer), most, capacity, wait_s, name="answer")]
 
     def length(found: Found) -> int:
         return components.generator.length(found.prompt) if budget else 0
 
-    find = Batcher[Ask, Found](components.aside(pipeline.find), most, capacity, wait_s)
-    write = Batcher[Found, Answer](components.aside(pipeline.write), most, capacity, wait_s, length, budget)
+    write = Batcher[Found, Answer](_guarded(components, pipeline.write), most, capacity, wait_s, length, budget, name="write")
     return [find, write]
+
+
+def _guarded(components: Components, work: Callable[[Any], R]) -> Callable[[Any], R]:
+    """`work`, set aside, raising Lost where it fails and the device is of no use to this process any more."""
+    aside = components.aside(work)
+
+    def guarded(given: Any) -> R:
+        try:
+            return aside(given)
+        except Exception as error:
+            check(components.facts["device"], error)
+            raise
+
+    return guarded
+
+
+def check(device: str, error: Exception) -> None:
+    """Raise Lost if, after `error`, the device answers nothing any more, as a GPU does after a failed assertion in a kernel."""
+    if device == "cuda":
+        try:
+            torch.cuda.synchronize()
+        except Exception:
+            raise Lost(f"the GPU is of no use to this process any more: {error}") from error

@@ -2,7 +2,8 @@
 
 Under light load every request runs alone at once; under heavy load batches grow by themselves, up to a cap. The queue is
 bounded (`Rejected` tells a client to come back later), a request past its deadline is answered with `Expired` and never
-reaches the device, and one poisoned request fails alone.
+reaches the device, and one poisoned request fails alone. What breaks the batcher itself fails the requests in hand, once, and it
+starts anew.
 """
 
 from __future__ import annotations
@@ -10,21 +11,33 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from rag.worker import Crashed, Worker
+
+log = logging.getLogger("rag")
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
 
 class Rejected(Exception):
-    """The queue is full, or the batcher has ended."""
+    """The queue is full."""
+
+
+class Ended(Rejected):
+    """The batcher has ended."""
 
 
 class Expired(Exception):
     """The request's deadline passed before its answer was there."""
+
+
+class Lost(Exception):
+    """Raised by work whose device no process can use again but a new one: no batch is tried again after it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,16 @@ class Done(Generic[R]):
     result: R
     queue_ms: float
     batch: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A batch that has run: how many requests, for how long, and what it gave or raised."""
+
+    size: int
+    seconds: float
+    results: Sequence[Any]
+    error: Exception | None
 
 
 @dataclass(eq=False)
@@ -54,6 +77,8 @@ class Batcher(Generic[Q, R]):
     `wait_s` holds a batch that is not full back until its oldest request has waited so long: the fixed timer of other batchers, for
     comparison. `cost` is a request's length; with it a batch padded to its longest request costs at most `budget`, and what does not
     fit beside the oldest request waits for another batch. The oldest always goes.
+
+    `restarts` counts how often the batcher itself broke and started anew; `name` is what its thread and its log lines are called.
     """
 
     def __init__(
@@ -64,30 +89,35 @@ class Batcher(Generic[Q, R]):
         wait_s: float = 0.0,
         cost: Callable[[Q], int] = lambda request: 0,
         budget: int = 0,
+        name: str = "batcher",
     ) -> None:
         if max_batch < 1 or capacity < 1:
             raise ValueError(f"max_batch and capacity must be at least 1, not {max_batch} and {capacity}")
         self.work, self.max_batch, self.capacity = work, max_batch, capacity
-        self.wait_s, self.cost, self.budget = wait_s, cost, budget
+        self.wait_s, self.cost, self.budget, self.name = wait_s, cost, budget, name
         self._waiting: collections.deque[_Entry[Q, R]] = collections.deque()
         self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
-        self._worker: asyncio.Task[None] | None = None
-        self.running = 0
-        """The number of requests in the batch in hand."""
+        self._hand: list[_Entry[Q, R]] = []
+        self._thread: Worker
+        self._task: asyncio.Task[None] | None = None
+        self.watchers: list[Callable[[Ran], None]] = []
+        """Called after each batch, in the event loop."""
+        self.running = self.restarts = 0
+        """The number of requests in the batch in hand, and of starts beyond the first."""
 
     async def __aenter__(self) -> Batcher[Q, R]:
-        self._worker = asyncio.create_task(self._run())
+        self._thread = Worker(self.name)
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End at once: requests that still wait or run get `Rejected`; the work in hand is waited for."""
-        assert self._worker is not None
-        self._worker.cancel()
+        """End at once: requests that still wait or run get `Ended`; the work in hand is waited for."""
+        assert self._task is not None
+        self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._worker
-        self._worker = None
-        await asyncio.to_thread(self._thread.shutdown)
+            await self._task
+        self._task = None
+        await self._thread.join()
 
     @property
     def waiting(self) -> int:
@@ -96,9 +126,11 @@ class Batcher(Generic[Q, R]):
     async def submit(self, request: Q, seconds: float | None = None) -> Done[R]:
         """The outcome of `request`, within `seconds` if given.
 
-        Raises Rejected, Expired, or what `work` raised for this request alone. Cancelling it takes it out of the queue.
+        Raises Rejected, Expired, Crashed, or what `work` raised for this request alone. Cancelling it takes it out of the queue.
         """
-        if self._worker is None or len(self._waiting) >= self.capacity:
+        if self._task is None:
+            raise Ended("the service ends")
+        if len(self._waiting) >= self.capacity:
             raise Rejected(f"{len(self._waiting)} requests wait already")
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
@@ -115,23 +147,43 @@ class Batcher(Generic[Q, R]):
         finally:
             if not entry.answer.done():
                 entry.answer.cancel()
-            with contextlib.suppress(ValueError):  # it runs already, or is answered
+            if entry in self._waiting:  # remove by itself would put the whole request into the text of an error that nobody reads
                 self._waiting.remove(entry)
 
     async def _run(self) -> None:
-        batch: list[_Entry[Q, R]] = []
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._waiting:
-                    await self._hold()
-                    if batch := self._take():
-                        await self._answer(batch)
+                try:
+                    await self._serve()
+                except Exception as error:
+                    self._restart(error)
         finally:
-            for entry in [*batch, *self._waiting]:
-                _fail(entry, Rejected("the service ends"))
+            for entry in [*self._hand, *self._waiting]:
+                _fail(entry, Ended("the service ends"))
             self._waiting.clear()
+
+    async def _serve(self) -> None:
+        while True:
+            while self._waiting:
+                await self._hold()
+                self._hand = self._take()
+                if self._hand:
+                    await self._answer(self._hand)
+                    self._hand = []
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _restart(self, error: Exception) -> None:
+        """Fail what the error caught in hand, or else all that wait (an error that comes again at once ends so), and take a new thread."""
+        log.error("the stage %s broke and starts anew", self.name, exc_info=error)
+        for entry in self._hand or self._waiting:
+            _fail(entry, Crashed(f"the stage {self.name} broke while it had the request: {error}"))
+        if not self._hand:
+            self._waiting.clear()
+        self._hand, self.running = [], 0
+        self._thread.abandon()
+        self._thread = Worker(self.name)
+        self.restarts += 1
 
     async def _hold(self) -> None:
         """Wait until the batch is full or its oldest request has waited `wait_s`."""
@@ -166,35 +218,33 @@ class Batcher(Generic[Q, R]):
         self._waiting.extendleft(reversed(left))
         return batch
 
-    def _call(self, requests: Sequence[Q]) -> Sequence[R]:
-        """`work` in the thread; what no future can carry (StopIteration, SystemExit, …) becomes a RuntimeError."""
-        try:
-            return self.work(requests)
-        except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, StopIteration):
-                raise
-            raise RuntimeError(f"the work raised {error!r}") from error
-
     async def _answer(self, batch: list[_Entry[Q, R]]) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started, error, results = loop.time(), None, list[R]()
         self.running = len(batch)
         try:
-            results = await loop.run_in_executor(self._thread, self._call, [entry.request for entry in batch])
+            results = list(await self._thread.call(self.work, [entry.request for entry in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(batch)} requests got {len(results)} results")
-        except Exception as error:
-            if len(batch) == 1:
-                return _fail(batch[0], error)
-            for entry in batch:
-                if not entry.answer.done():
-                    await self._answer([entry])
-            return
+        except Crashed:
+            raise
+        except Exception as failure:
+            error = failure
         finally:
             self.running = 0
-        for entry, result in zip(batch, results, strict=True):
+        if error is None:
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.answer.done():
+                    entry.answer.set_result(Done(result, (started - entry.arrived) * 1e3, len(batch)))
+        elif len(batch) == 1 or isinstance(error, Lost):
+            for entry in batch:
+                _fail(entry, error)
+        ran = Ran(len(batch), loop.time() - started, results, error)
+        for watcher in self.watchers:
+            watcher(ran)
+        for entry in batch:
             if not entry.answer.done():
-                entry.answer.set_result(Done(result, (started - entry.arrived) * 1e3, len(batch)))
+                await self._answer([entry])
 
 
 def _fail(entry: _Entry[Q, R], error: Exception) -> None:

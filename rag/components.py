@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from rag import cache, corpus, embed, models
+from rag import cache, corpus, embed, index, models
 from rag.config import Experiment
 from rag.embed import Embedder, OneByOne
+from rag.endpoint import remote
 from rag.generate import Generator, Transformers
-from rag.index import Index, OnHost
 from rag.pipeline import Pipeline
+from rag.questions import questions
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,10 +36,8 @@ class Components:
     def pipeline(self) -> Pipeline:
         """The components as the arm puts them together: by default a batch is embedded at once and searched for where the models are."""
         embedder = OneByOne(self.embedder) if self.arm.get("embedding") == "single" else self.embedder
-        if self.arm.get("retrieval") == "numpy":
-            return Pipeline(self.corpus, embedder, OnHost(embed.normalised(torch.from_numpy(self.means)).numpy()), self.generator)
         vectors = embed.normalised(torch.from_numpy(self.means).to(self.device))
-        return Pipeline(self.corpus, embedder, Index(vectors), self.generator)
+        return Pipeline(self.corpus, embedder, index.of(self.arm, vectors), self.generator)
 
     def aside(self, work: Callable[[T], R]) -> Callable[[T], R]:
         """`work` on a stream of its own, so that on a GPU what two threads ask for runs side by side."""
@@ -65,8 +64,19 @@ class Components:
             "embedder": self.embedder.name,
             "embedder_weights": self.embedder.weights,
             "corpus": self.corpus.digest,
+            "chunks": len(self.corpus.chunks),
             "device": self.device,
         }
+
+
+def _generator(experiment: Experiment, arm: Mapping[str, Any], device: str) -> Generator:
+    settings, where = experiment.settings["generator"], f"{experiment.where}.generator"
+    if "endpoint" in settings:
+        return remote(settings, where)
+    generator = Transformers(settings, experiment.seed, device, where)
+    if device == "cuda" and arm.get("decoding") == "graph":
+        generator.capture(arm["max_batch"])
+    return generator
 
 
 def load(experiment: Experiment, arm: Mapping[str, Any], device: str) -> Components:
@@ -75,9 +85,12 @@ def load(experiment: Experiment, arm: Mapping[str, Any], device: str) -> Compone
     device = models.torch_device(device)
     texts = corpus.build(settings["corpus"], experiment.seed, f"{where}.corpus")
     embedder = Embedder(settings["embedder"], device, f"{where}.embedder")
-    generator = Transformers(settings["generator"], experiment.seed, device, f"{where}.generator")
-    if device == "cuda" and arm.get("decoding") == "graph":
-        generator.capture(arm["max_batch"])
+    generator = _generator(experiment, arm, device)
     file = cache.path(settings["embedder"], embedder.folder, texts)
     means = cache.kept(file, lambda: embedder.passages([chunk.text for chunk in texts.chunks]))
+    if arm.get("chunks"):
+        asked = questions(texts, settings["questions"], experiment.seed, f"{where}.corpus")
+        sources = {question.source for question in asked}
+        texts, rows = corpus.part(texts, arm["chunks"], sources, experiment.seed, f"{where}.arms: chunks")
+        means = means[rows]
     return Components(arm, texts, means, embedder, generator, device)

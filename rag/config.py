@@ -21,13 +21,20 @@ BATCHED = {
     "embedding": "batched",
     "retrieval": "knn",
     "decoding": "graph",
+    "chunks": 0,
+    "instances": 1,
 }
-"""What a batched arm is unless it says otherwise."""
+"""What an arm with batches is unless it says otherwise."""
+COURSE = {"chunks": 0, "instances": 1}
+"""What an arm of the course's service is unless it says otherwise."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment of a config: its settings with every default, the config's seed, and where it stands (for messages)."""
+    """One experiment of a config: its settings with every default, the config's seed, and where it stands (for messages).
+
+    In the settings `vary` is laid out as arms, and `loads` has every load by name with all its keys.
+    """
 
     name: str
     seed: int
@@ -39,7 +46,7 @@ class Experiment:
         arms = self.settings["arms"]
         if name not in arms:
             raise BadInput(f"{self.where}.arms: no arm {name!r}; one of {', '.join(arms)}")
-        return {**(BATCHED if arms[name]["service"] == "batched" else {}), **arms[name]}
+        return {**(COURSE if arms[name]["service"] == "course" else BATCHED), **arms[name]}
 
 
 def read(path: Path, name: str) -> Experiment:
@@ -59,21 +66,24 @@ def read(path: Path, name: str) -> Experiment:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise BadInput(f"{path}: seed: {seed!r} is not a whole number from 0")
     where = f"{path}: rag.{name}"
-    return Experiment(name, seed, _checked(block[name], where), where)
+    return Experiment(name, seed, checked(block[name], where), where)
 
 
-def _checked(block: Any, where: str) -> dict[str, Any]:
-    import jsonschema
+def check(config: Mapping[str, Any], where: str) -> None:
+    """Raise BadInput for the first experiment of a whole config that is not as it should be."""
+    for name, block in (config.get("rag") or {}).items():
+        checked(block, f"{where}: rag.{name}")
 
-    schema = _schema()
-    experiment = schema["$defs"]["experiment"]
-    validator = jsonschema.Draft202012Validator(experiment)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(block))
-    if error is not None:
-        raise BadInput(_line(error, where))
+
+def checked(block: Any, where: str) -> dict[str, Any]:
+    """An experiment's block with every default, its `vary` and its `loads` laid out. Raises BadInput, whose message begins with `where`."""
+    from rag import layout
+
+    experiment = schema()["experiment"]
+    conform(block, experiment, where)
     if isinstance(block.get("embedder"), str):
         block = {**block, "embedder": {"model": block["embedder"]}}
-    settings = _filled(block, experiment)
+    settings = filled(block, experiment)
     if isinstance(settings["embedder"], str):
         settings["embedder"] = {"model": settings["embedder"]}
     settings["embedder"].setdefault("dtype", "float32")
@@ -83,18 +93,36 @@ def _checked(block: Any, where: str) -> dict[str, Any]:
             generator.pop(size)
     elif generator["hidden"] % generator["heads"]:
         raise BadInput(f"{where}.generator.hidden: {generator['hidden']} is not a multiple of heads ({generator['heads']})")
+    settings["arms"] = layout.arms(settings["arms"], settings.pop("vary", {}), where)
+    settings["loads"] = layout.loads(settings["load"], settings.pop("loads", None), where)
     return settings
 
 
-def _filled(value: Any, schema: Mapping[str, Any]) -> Any:
+def conform(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Raise BadInput, in one line that begins with `where`, for a value that its schema does not allow."""
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    if error is not None:
+        raise BadInput(_line(error, where))
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a schema allows a value."""
+    import jsonschema
+
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
+
+
+def filled(value: Any, schema: Mapping[str, Any]) -> Any:
     """`value` with the schema's defaults for what it leaves out, in the schema's order."""
     if not isinstance(value, dict):
         return value
-    filled = {}
+    found = {}
     for name, part in schema.get("properties", {}).items():
         if name in value or "default" in part:
-            filled[name] = _filled(value.get(name, part.get("default")), part)
-    return filled | {name: part for name, part in value.items() if name not in filled}
+            found[name] = filled(value.get(name, part.get("default")), part)
+    return found | {name: part for name, part in value.items() if name not in found}
 
 
 def _line(error: Any, where: str) -> str:
@@ -106,13 +134,19 @@ def _line(error: Any, where: str) -> str:
         return f"{where}{key}: unknown key {', '.join(map(repr, unknown))}; one of {', '.join(known)}"
     if error.validator == "not":
         return f"{where}{key}: {', '.join(error.validator_value['required'])} does not go with arrivals: {error.instance['arrivals']}"
+    if error.validator == "dependentRequired":
+        for name, needed in error.validator_value.items():
+            if name in error.instance:
+                return f"{where}{key}: {name} needs {', '.join(needed)} beside it"
     if error.validator == "oneOf":
         return f"{where}{key}: exactly one of {', '.join(option['required'][0] for option in error.validator_value)} is needed"
     return f"{where}{key}: {' '.join(error.message.split())}"
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """The schemas by name: `experiment`, and what holds of a whole `load`."""
     import yaml
 
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    return found

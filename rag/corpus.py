@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.cli import BadInput
-from rag.stdlib import docstrings
+from rag import libraries
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,29 @@ def build(settings: Mapping[str, Any], seed: int, where: str) -> Corpus:
     if "folder" in settings:
         documents = _unique(_folder(Path(settings["folder"]), where), where)
     else:
-        documents = [Document(name, text) for name, text in docstrings()]
+        read = libraries.packages if settings["source"] == "packages" else libraries.stdlib
+        documents = [Document(name, text) for name, text in read()]
     limit = settings.get("limit")
     if limit and limit < len(documents):
         kept = np.sort(np.random.default_rng(seed).choice(len(documents), limit, replace=False))
         documents = [documents[number] for number in kept]
     chunks = [chunk for document in documents for chunk in cut(document, settings["chunk_words"])]
     return Corpus(tuple(documents), tuple(chunks))
+
+
+def part(whole: Corpus, chunks: int, first: Container[str], seed: int, where: str) -> tuple[Corpus, np.ndarray]:
+    """A corpus of `chunks` of the whole one's, in their order, and their rows in it; those of the documents `first` come before others.
+
+    Within each group they are drawn by `seed`, and fewer are part of more. Raises BadInput for more than there are.
+    """
+    if chunks > len(whole.chunks):
+        raise BadInput(f"{where}: {chunks}, but the corpus has {len(whole.chunks)}; give at most so many, or 0 for all")
+    order = np.random.default_rng(seed).permutation(len(whole.chunks))
+    wanted = np.array([whole.chunks[row].document in first for row in order])
+    rows = np.sort(order[np.argsort(~wanted, kind="stable")][:chunks])
+    kept = tuple(whole.chunks[row] for row in rows)
+    names = {chunk.document for chunk in kept}
+    return Corpus(tuple(document for document in whole.documents if document.id in names), kept), rows
 
 
 def cut(document: Document, words: int) -> list[Chunk]:
@@ -108,6 +124,7 @@ def _lines(path: Path) -> Iterator[Document]:
         try:
             fields = json.loads(line)
             identifier, text = fields["id"], fields["text"]
+            f"{identifier}{text}".encode()  # half a surrogate pair is no text
         except (ValueError, TypeError, KeyError):
             identifier = text = None
         if not isinstance(identifier, str) or not isinstance(text, str):

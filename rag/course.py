@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
 from rag.components import Components
-from rag.engine import Served
+from rag.engine import Host, Served
 from rag.pipeline import Answer, Ask, prompt, timed
 
 
 class CourseEngine:
     """What FastAPI does with the course's synchronous endpoint: every request to the thread pool, where it waits for a thread."""
 
-    def __init__(self, components: Components) -> None:
-        self.components, self.facts = components, components.facts
+    restarts: Mapping[str, int] = {}
+
+    def __init__(self, components: Components, host: Host) -> None:
+        self.components, self.facts, self._host = components, components.facts, host
         self.running = 0
 
     async def ask(self, ask: Ask) -> Served:
@@ -38,11 +40,15 @@ class CourseEngine:
             waited = time.perf_counter() - arrived
             return Served(self.answer(ask), waited * 1e3, 1)
 
-        self.running += 1
+        self._count(1)
         try:
             return await run_in_threadpool(work)
         finally:
-            self.running -= 1
+            self._count(-1)
+
+    def _count(self, by: int) -> None:
+        self.running += by
+        self._host.busy(self.running)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         return await run_in_threadpool(lambda: np.stack(self.components.embeddings(texts)))
@@ -58,11 +64,11 @@ class CourseEngine:
 
 
 @contextlib.asynccontextmanager
-async def course(load: Callable[[], Components], k: int) -> AsyncIterator[CourseEngine]:
+async def course(load: Callable[[], Components], k: int, host: Host) -> AsyncIterator[CourseEngine]:
     """Load the components without holding up the loop, warm up with one request for `k` chunks, and serve."""
 
     def ready() -> CourseEngine:
-        engine = CourseEngine(load())
+        engine = CourseEngine(load(), host)
         engine.answer(Ask("How does it start?", k))
         return engine
 

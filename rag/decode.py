@@ -24,6 +24,7 @@ class Decoder:
     def __init__(self, model: Any, prompt_tokens: int, new_tokens: int, max_batch: int) -> None:
         self.model, self.prompt_tokens, self.new_tokens, self.max_batch = model, prompt_tokens, new_tokens, max_batch
         self._plans: dict[int, _Plan] = {}
+        self._place = _Place() if model.device.type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor, watch: Watch | None = None) -> torch.Tensor:
@@ -35,8 +36,8 @@ class Decoder:
         return torch.cat([self._some(ids[at : at + self.max_batch], mask[at : at + self.max_batch], at, watch) for at in starts])
 
     def warm_up(self) -> None:
-        """Capture the graphs of all batch sizes, so that no request waits for it."""
-        for rows in _sizes(self.max_batch):
+        """Capture the graphs of all batch sizes, so that no request waits for it: the largest first, as the others fit into its memory."""
+        for rows in reversed(_sizes(self.max_batch)):
             token = torch.zeros((rows, 1), dtype=torch.long, device=self.model.device)
             self(token, torch.ones_like(token))
 
@@ -44,6 +45,8 @@ class Decoder:
         rows = next(size for size in _sizes(self.max_batch) if size >= len(ids))
         if rows not in self._plans:
             self._plans[rows] = _Plan(self.model, rows, self.prompt_tokens + self.new_tokens, self.new_tokens)
+            if self._place is not None:
+                self._plans[rows].capture(self._place)
         at = torch.arange(rows, device=ids.device).clamp(max=len(ids) - 1)  # the last prompt fills up the batch
         told = (lambda token: watch(first, token[: len(ids)])) if watch else None
         return self._plans[rows].run(ids[at], mask[at], told)[: len(ids)].clone()
@@ -52,6 +55,13 @@ class Decoder:
 def _sizes(most: int) -> list[int]:
     """The batch sizes that graphs are captured for: powers of two, and `most`."""
     return [*(1 << power for power in range((most - 1).bit_length())), most]
+
+
+class _Place:
+    """Where graphs are captured: on one stream, into memory that all share, since no two run at once and none leaves anything in it."""
+
+    def __init__(self) -> None:
+        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
 
 class _Plan:
@@ -69,11 +79,21 @@ class _Plan:
         self.out = torch.zeros((rows, new_tokens), dtype=torch.long, device=device)
         self.graph: torch.cuda.CUDAGraph | None = None
 
+    def capture(self, place: _Place) -> None:
+        """Record a step. It runs a few times before, so that libraries have made what they make on first use."""
+        self._prefill(torch.zeros_like(self.token), torch.ones_like(self.token, dtype=torch.bool))  # of any prompt: it makes the cache
+        place.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(place.stream):
+            for _ in range(2):
+                self.number.zero_()  # there may be fewer than so many tokens to make
+                self._step()
+        torch.cuda.current_stream().wait_stream(place.stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=place.pool, stream=place.stream):
+            self._step()
+
     def run(self, ids: torch.Tensor, mask: torch.Tensor, watch: Callable[[torch.Tensor], None] | None) -> torch.Tensor:
         self._prefill(ids, mask.bool())
-        if self.graph is None and ids.is_cuda:
-            self._capture()
-            self._prefill(ids, mask.bool())  # capturing has moved on
         for number in range(self.out.shape[1]):
             if number:
                 self._step() if self.graph is None else self.graph.replay()
@@ -109,15 +129,3 @@ class _Plan:
         self.token.copy_(logits[:, -1].argmax(-1, keepdim=True))
         self.out.index_copy_(1, self.number, self.token)
         self.number.add_(1)
-
-    def _capture(self) -> None:
-        """Record a step. It runs a few times before, so that libraries have made what they make on first use."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                self._step()
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._step()

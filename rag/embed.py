@@ -1,9 +1,9 @@
-"""Embeddings of texts by a Hugging Face encoder: the mean of the last hidden states over a text's own tokens."""
+"""Embeddings of texts by a Hugging Face encoder, in batches of like length; how hidden states become one vector is `rag.pooling`'s."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,14 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
-from rag import models, shapes
+from rag import models, pooling, shapes
 
-BATCH = 32
+TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Tokens of a batch at most, each text counted as long as the longest: enough to fill a device, and what bounds its memory."""
+TOKENIZED = 8192
+"""Texts given to the tokenizer at once."""
+_FROM_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
+"""Models that number the positions of a text from the id of their padding + 1."""
 
 
 class Embedder:
@@ -27,6 +32,7 @@ class Embedder:
         self.weights = "random" if "architecture" in settings else "pretrained"
         self.name = settings.get("architecture") or settings["model"]
         self.folder = models.encoder_folder(settings, where)
+        self.pooling = pooling.of(self.folder, where)
         self.tokenizer = models.load(AutoTokenizer, self.folder, where)
         if self.weights == "random":
             model = shapes.encoder(self.name, self.tokenizer, 0, device)
@@ -34,44 +40,66 @@ class Embedder:
             model = models.load(AutoModel, self.folder, where, dtype=torch.float32)
         dtype = getattr(torch, settings["dtype"] if device == "cuda" else "float32")
         self.model = model.eval().to(device=device, dtype=dtype)
-        self._first = 2 if self.model.config.model_type == "xlm-roberta" else 0  # its positions begin there, and it has one type of token
+        self.model.config.use_cache = False
         self.device = device
         self.query_prefix, self.passage_prefix = models.prefixes(settings, self.folder)
-        self._tokenizing = threading.Lock()  # a fast tokenizer's padding and truncation are state
+        self._tokenizing = threading.Lock()  # a fast tokenizer's truncation is state
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a text at most; of a longer one the rest is left out."""
+        config = self.model.config
+        first = config.pad_token_id + 1 if config.model_type in _FROM_PADDING else 0
+        limits = [self.tokenizer.model_max_length, config.max_position_embeddings - first]
+        return int(min(*limits, self.pooling.longest or limits[0]))
 
     @torch.inference_mode()
-    def means(self, texts: Sequence[str]) -> torch.Tensor:
-        """(number of texts, dimension) float32 on the device: the mean over each text's tokens, padding left out.
+    def means(self, texts: Sequence[str], told: str | None = None) -> torch.Tensor:
+        """(number of texts, dimension) float32 on the device: the pooled hidden states of each text, not normalised.
 
-        The mask makes a text's embedding independent of the texts beside it. Longer texts are cut at the model's limit.
+        The mask makes a text's embedding independent of the texts beside it. `told` names a progress bar.
         """
-        with self._tokenizing:
-            limit = min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings - self._first)
-            tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
-        tokens = tokens.to(self.device)
-        if self._first:
-            tokens.pop("token_type_ids", None)
-        hidden = self.model(**tokens).last_hidden_state.float()
-        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(1) / mask.sum(1)
+        tokens = self._tokens(texts)
+        lengths = np.array([len(each) for each in tokens])
+        pieces, order = list[torch.Tensor](), list[int]()
+        with tqdm(total=len(texts), desc=told, unit=" texts", disable=told is None) as bar:
+            for batch in _batches(lengths, TOKENS[self.device]):
+                pieces.append(self._pooled([tokens[at] for at in batch]))
+                order += batch
+                bar.update(len(batch))
+        out = torch.cat(pieces)
+        return torch.empty_like(out).index_copy_(0, torch.tensor(order, device=self.device), out)
 
     def queries(self, texts: Sequence[str]) -> torch.Tensor:
         """Embeddings of queries, with the model's prefix, normalised to length 1."""
         return normalised(self.means([self.query_prefix + text for text in texts]))
 
     def passages(self, texts: Sequence[str]) -> np.ndarray:
-        """Means of passages (float32, not normalised), in batches of like length so that little is padding."""
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]), reverse=True)
-        out: np.ndarray | None = None
-        with tqdm(total=len(texts), desc="embedding the corpus", unit=" chunks", disable=len(texts) < 4 * BATCH) as bar:
-            for start in range(0, len(order), BATCH):
-                batch = order[start : start + BATCH]
-                means = self.means([self.passage_prefix + texts[at] for at in batch]).cpu().numpy()
-                out = np.empty((len(texts), means.shape[1]), np.float32) if out is None else out
-                out[batch] = means
-                bar.update(len(batch))
-        assert out is not None, "a corpus has at least one chunk"
-        return out
+        """Pooled hidden states of passages (float32, not normalised), with the model's prefix, on the host."""
+        told = "embedding the corpus" if len(texts) > 100 else None
+        return self.means([self.passage_prefix + text for text in texts], told).cpu().numpy()
+
+    def _tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
+        options = {"truncation": True, "max_length": self.longest, "return_attention_mask": False, "return_token_type_ids": False}
+        found = list[np.ndarray]()
+        for start in range(0, len(texts), TOKENIZED):
+            with self._tokenizing:
+                some = self.tokenizer(list(texts[start : start + TOKENIZED]), **options)["input_ids"]
+            found += [np.array(each, np.int64) for each in some]
+        return found
+
+    def _pooled(self, tokens: Sequence[np.ndarray]) -> torch.Tensor:
+        """The vectors of a batch, without waiting for the device."""
+        longest = max(map(len, tokens))
+        if self.device == "cuda":
+            longest = min(self.longest, -(-longest // 8) * 8)  # attention's kernels want masks of such widths
+        ids = np.full((len(tokens), longest), self.tokenizer.pad_token_id or 0)
+        mask = np.zeros_like(ids)
+        for row, each in enumerate(tokens):
+            ids[row, : len(each)], mask[row, : len(each)] = each, 1
+        seen = torch.from_numpy(mask).to(self.device)
+        hidden = self.model(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=seen).last_hidden_state
+        return self.pooling(hidden.float(), seen)
 
 
 class OneByOne:
@@ -86,3 +114,12 @@ class OneByOne:
 
 def normalised(means: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(means, dim=-1)
+
+
+def _batches(lengths: np.ndarray, budget: int) -> Iterator[list[int]]:
+    """Texts of like length together, the longest first, so many that padded they have at most `budget` tokens, and one at least."""
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        rows = max(1, budget // max(1, int(lengths[order[0]])))
+        yield order[:rows].tolist()
+        order = order[rows:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,8 +20,21 @@ class Served:
     batch: int
 
 
+class Host(Protocol):
+    """What an engine reports to."""
+
+    def watch(self, stage: Any) -> None:
+        """Count what `stage` (a `rag.batcher.Batcher`) does."""
+
+    def busy(self, running: int) -> None:
+        """The engine has `running` asks in hand now."""
+
+    def lost(self, error: Exception) -> None:
+        """The process cannot use its device any more."""
+
+
 class Engine(Protocol):
-    """`running` counts the asks that it has not finished; `facts` is what a record says of it.
+    """`running` counts the asks that it has not finished; `facts` is what a record says of it; `restarts` counts those of each stage.
 
     `embed` gives the normalised embeddings of queries (number, dimension). Both raise what `rag.batcher` raises.
     """
@@ -30,6 +43,9 @@ class Engine(Protocol):
 
     @property
     def running(self) -> int: ...
+
+    @property
+    def restarts(self) -> Mapping[str, int]: ...
 
     async def ask(self, ask: Ask) -> Served: ...
 

@@ -6,6 +6,7 @@ Points that the journal has already are not measured again; a kill loses at most
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,31 +18,38 @@ from analysis.cli import BadInput, run
 from analysis.records import Journal
 from kernels.device import Device, find
 from rag import cache, config, corpus, models, rows
+from rag.ceiling import ceiling
 from rag.config import Experiment
-from rag.launch import environment, launched
-from rag.measure import arrivals, idle, measure, summary
-from rag.points import Point, plan
+from rag.generators import enough, generators
+from rag.kept import Kept
+from rag.launch import environment, launched, reachable, tail
+from rag.measure import Bench, check, idle, measure, name_of, summary
+from rag.points import Point, Series, plan
 from rag.questions import questions
 
 
-def main() -> None:
+def main() -> int:
     arguments = _parser().parse_args()
     experiment = config.read(arguments.config, arguments.name)
     device = find(arguments.device)
     texts = corpus.build(experiment.settings["corpus"], experiment.seed, f"{experiment.where}.corpus")
-    points = plan(experiment, texts, device)
-    for point in points:
-        arrivals(experiment, point)
+    every = plan(experiment, texts, device)
+    check(experiment)
+    kept = Kept(arguments.journal, experiment.settings["slo_ms"])
     with Journal(arguments.journal) as journal:
         if arguments.start:
-            rows.take_over(arguments.start, points, journal)
-        have = rows.measured(arguments.journal)
-        missing = [point for point in points if (point.id, arguments.attempt) not in have]
+            rows.take_over(arguments.start, every, kept, journal)
+        missing = [series for series in every if kept.progress(series, arguments.attempt).next]
+        failed = []
         if missing:
             _embed(experiment, texts, arguments)
-            _measure(experiment, missing, texts, device, arguments, journal)
-    number = rows.write(experiment, points, arguments.journal, arguments.out)
-    print(f"{arguments.out}: {number} requests of {len(points)} points")
+            with _bench(experiment, texts, device) as bench:
+                failed = _measure(experiment, missing, bench, kept, journal, arguments)
+    headers = rows.write(experiment, every, kept, arguments.out)
+    for line in [*rows.invalid(headers), *rows.nothing_found(every, kept), *failed]:
+        print(line, file=sys.stderr)
+    print(f"{arguments.out}: {len(headers)} points")
+    return 1 if failed else 0
 
 
 def _embed(experiment: Experiment, texts: corpus.Corpus, arguments: argparse.Namespace) -> None:
@@ -61,31 +69,57 @@ def _same(arguments: argparse.Namespace) -> list[str]:
     return ["--config", str(arguments.config), "--name", arguments.name, "--device", device]
 
 
-def _measure(
-    experiment: Experiment, points: Sequence[Point], texts: corpus.Corpus, device: Device, arguments: argparse.Namespace, journal: Journal
-) -> None:
-    """Measure `points` arm by arm, each written to the journal before the next one starts."""
+@contextlib.contextmanager
+def _bench(experiment: Experiment, texts: corpus.Corpus, device: Device) -> Iterator[Bench]:
     asked = questions(texts, experiment.settings["questions"], experiment.seed, f"{experiment.where}.corpus")
-    with tqdm(total=len(points), desc=experiment.name, unit=" points") as bar:
-        for arm in dict.fromkeys(point.arm for point in points):
-            log = arguments.out.parent / "logs" / f"{experiment.name}.{arm}.log"
-            pending = [point for point in points if point.arm == arm]
-            for url in _services(pending, [*_same(arguments), "--arm", arm], log):
-                point = pending.pop(0)
-                bar.set_postfix_str(f"{arm} at {point.rate:g}/s")
-                record = measure(experiment, point, arguments.attempt, url, asked, device)
-                journal.append(record)
-                bar.write(summary(record), file=sys.stderr)
-                bar.update()
+    with generators(enough()) as processes:
+        yield Bench(processes, ceiling(processes), asked, device)
 
 
-def _services(pending: Sequence[Point], arguments: Sequence[str], log: Path) -> Iterator[str]:
-    """The address of an idle service, as long as points are pending: a new one where an overload has left the last one busy."""
-    while pending:
+def _measure(
+    experiment: Experiment, every: Sequence[Series], bench: Bench, kept: Kept, journal: Journal, arguments: argparse.Namespace
+) -> list[str]:
+    """Measure what is missing of `every`, arm by arm, each point written to the journal before the next one starts.
+
+    Return a line for each arm whose service does not start; the other arms are measured.
+    """
+    failed = []
+    with tqdm(desc=experiment.name, unit=" points") as bar:
+        for arm in dict.fromkeys(series.arm for series in every):
+            upcoming = _upcoming([series for series in every if series.arm == arm], kept, arguments.attempt)
+            log = arguments.out.parent / "logs" / f"{experiment.name}.{arm.replace(' ', '.')}.log"
+            words = [*_same(arguments), "--arm", arm, "--instances", str(experiment.arm(arm)["instances"])]
+            try:
+                for point, url in _served(upcoming, words, log):
+                    bar.set_postfix_str(name_of(point))
+                    record = measure(experiment, point, bench, url)
+                    if not reachable(url):
+                        record |= {"valid": False, "invalid": f"the service ended: {tail(log, 3)}", "restarts": record["restarts"] + 1}
+                    record |= {"attempt": arguments.attempt, "trial": kept.trials(point.id, arguments.attempt) + 1}
+                    journal.append(record)
+                    kept.add(record)
+                    bar.write(summary(point, record), file=sys.stderr)
+                    bar.update()
+            except RuntimeError as error:
+                failed.append(f"{arm}: {error}")
+    return failed
+
+
+def _upcoming(every: Sequence[Series], kept: Kept, attempt: int) -> Iterator[Point]:
+    """What is to be measured next, time and again as records are kept, until nothing is."""
+    for series in every:
+        while point := kept.progress(series, attempt).next:
+            yield point
+
+
+def _served(upcoming: Iterator[Point], arguments: Sequence[str], log: Path) -> Iterator[tuple[Point, str]]:
+    """Each point with the address of an idle service: a new one where an overload has left the last one busy, or it has ended."""
+    point = next(upcoming, None)
+    while point:
         with launched(arguments, log) as url:
-            yield url
-            while pending and idle(url):
-                yield url
+            yield point, url
+            while (point := next(upcoming, None)) and idle(url):
+                yield point, url
 
 
 def _parser() -> argparse.ArgumentParser:

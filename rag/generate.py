@@ -29,8 +29,11 @@ class Generated:
 class Generator(Protocol):
     """What answers prompts. `weights` is "random" or "pretrained": random weights cost the time of real ones and say nothing."""
 
-    name: str
-    weights: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
 
     def generate(self, prompts: Sequence[str], sinks: Sequence[Sink | None] = ()) -> list[Generated]: ...
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +33,7 @@ def launched(arguments: Sequence[str], log: Path, ready_s: float = READY_S) -> I
     """
     command = [sys.executable, "-m", "rag.service", "--port", "0", "--until-eof", *arguments]
     log.parent.mkdir(parents=True, exist_ok=True)
+    many_files()
     with log.open("wb") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment(), start_new_session=True
@@ -40,9 +44,17 @@ def launched(arguments: Sequence[str], log: Path, ready_s: float = READY_S) -> I
         _end(process)
 
 
+def many_files() -> None:
+    """Let this process, and those that it starts, have as many open files as they may: connections are not capped."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS knows a lower limit than it tells
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def environment() -> dict[str, str]:
-    """This process's environment, with the project's root first on Python's path whatever the working directory."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    """This process's environment, with the project's root first on Python's path whatever the working directory, and no model hub."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
 
 
 def _address(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str:
@@ -54,7 +66,7 @@ def _address(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str
         selector.register(process.stdout, selectors.EVENT_READ)
         while not line.endswith(b"\n"):
             if not selector.select(max(0.0, until - time.monotonic())):
-                raise RuntimeError(f"the service was not ready within {ready_s:g} s; the end of {log}:\n{_tail(log)}")
+                raise RuntimeError(f"the service was not ready within {ready_s:g} s; the end of {log}:\n{tail(log)}")
             piece = os.read(process.stdout.fileno(), 4096)
             if not piece:
                 raise _ended(process, log)
@@ -65,13 +77,26 @@ def _address(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str
 def _ended(process: subprocess.Popen[bytes], log: Path) -> Exception:
     """Why a service ended before it was ready: its own one line for bad input, else the end of its log."""
     code = process.wait(END_S)
-    tail = _tail(log)
-    if code == 2 and (last := tail.splitlines()[-1:]) and last[0].startswith("error: "):
+    end = tail(log)
+    if code == 2 and (last := end.splitlines()[-1:]) and last[0].startswith("error: "):
         return BadInput(last[0].removeprefix("error: "))
-    return RuntimeError(f"the service ended with code {code} before it was ready; the end of {log}:\n{tail}")
+    return RuntimeError(f"the service ended with code {code} before it was ready; the end of {log}:\n{end}")
 
 
-def _tail(log: Path, lines: int = 20) -> str:
+def reachable(url: str) -> bool:
+    """Whether anything listens at a service's address, however busy it is."""
+    place = urllib.parse.urlsplit(url)
+    try:
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=END_S):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines of a log."""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 

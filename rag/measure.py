@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
+import json
 import statistics
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,31 +17,56 @@ from analysis.cli import BadInput
 from analysis.environment import environment, gpu_state, versions
 from analysis.records import Record
 from kernels.device import Device
-from rag import traces
+from rag import models
 from rag.arrivals import schedule
 from rag.config import Experiment
-from rag.load import NAN, Outcome, offer
-from rag.points import LIBRARIES, PROTOCOL, Point
+from rag.generators import Generators
+from rag.launch import reachable
+from rag.load import NAN, Measured, Outcome
+from rag.points import LIBRARIES, PROTOCOL, Point, trace_of
 from rag.questions import Question
 
 LITTLE_TOLERANCE = 0.1
+LITTLE_REQUESTS = 0.5
+"""Requests in flight that samples may be wrong by, where there are few."""
 LAG_LIMIT_MS = 50.0
+CEILING_SHARE = 0.5
 IDLE_S = 10.0
 _STAGES = ("queue_ms", "embed_ms", "retrieve_ms", "generate_ms")
 
 
-def arrivals(experiment: Experiment, point: Point) -> list[float]:
-    """The point's schedule, which all arms share. Raises BadInput for one without a single request, and for a trace that is too short."""
-    load = experiment.settings["load"]
-    seed = [experiment.seed, point.repeat, round(point.rate * 1000)]
-    trace = traces.named(load, f"{experiment.where}.load.trace")
+@dataclass(frozen=True)
+class Bench:
+    """What measures: the processes that send, how many requests a second they can, the questions, and the device of the service."""
+
+    generators: Generators
+    ceiling: float
+    questions: Sequence[Question]
+    device: Device
+
+
+def check(experiment: Experiment) -> None:
+    """Raise BadInput where a load has no request at a rate that will be asked for, or its trace is too short."""
+    for name, load in experiment.settings["loads"].items():
+        search = load.get("search")
+        rates = [search["start"]] if search else load["rates"]
+        if search and load["arrivals"] == "trace":
+            rates = [*rates, search["most"] * max(1, *load.get("times", ()), 1)]
+        for repeat in range(1, experiment.settings["repeats"] + 1):
+            for rate in rates:
+                arrivals(experiment, name, rate, repeat)
+
+
+def arrivals(experiment: Experiment, name: str, rate: float, repeat: int) -> list[float]:
+    """The schedule of a load, which all arms share. Raises BadInput for one without a single request, and for a trace that is too short."""
+    load = experiment.settings["loads"][name]
+    where = f"{experiment.where}: the load {name}"
     try:
-        times = schedule(load, point.rate, seed, trace)
+        times = schedule(load, rate, [experiment.seed, repeat, round(rate * 1000)], trace_of(experiment, name))
     except BadInput as error:
-        raise BadInput(f"{experiment.where}.load: {error}") from None
+        raise BadInput(f"{where}: {error}") from None
     if not times:
-        short = f"no request in {load['seconds']:g} s at {point.rate:g} a second"
-        raise BadInput(f"{experiment.where}.load: {short}; take more seconds or a higher rate")
+        raise BadInput(f"{where}: no request in {load['seconds']:g} s at {rate:g} a second; take more seconds or a higher rate")
     return times
 
 
@@ -50,86 +77,124 @@ def asked(questions: Sequence[Question], number: int, seed: Sequence[int]) -> li
     return [questions[at] for _ in range(rounds) for at in rng.permutation(len(questions))][:number]
 
 
-def measure(experiment: Experiment, point: Point, attempt: int, url: str, questions: Sequence[Question], device: Device) -> Record:
-    """The record of one attempt at `point`: a header, and under `requests` a row a request.
+def measure(experiment: Experiment, point: Point, bench: Bench, url: str) -> Record:
+    """The record of `point`: a header, and under `requests` a list for each column, with a value a request.
 
-    The service at `url` is the point's arm, and idle.
+    The service at `url` is the point's arm, and idle. Raises RuntimeError where it does not answer.
     """
-    settings = experiment.settings
-    times = arrivals(experiment, point)
-    chosen = asked(questions, len(times), [experiment.seed, point.repeat])
-    facts = _ready(url)
+    settings, device = experiment.settings, bench.device
+    load = settings["loads"][point.load]
+    times = arrivals(experiment, point.load, point.rate, point.repeat)
+    chosen = asked(bench.questions, len(times), [experiment.seed, point.repeat])
+    facts, restarts = _said(url, "ready"), _restarts(url)
     if not facts:
         raise RuntimeError(f"the service at {url} no longer answers; its log says why")
     if facts["device"] != ("cuda" if device.kind == "gpu" else "cpu"):
         raise BadInput(f"the service runs on {facts['device']} beside a {device.name}: install PyTorch's CUDA build, or use --device cpu")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = gpu_state() if device.kind == "gpu" else None
-    bodies = [{"query": question.text, "k": settings["k"]} for question in chosen]
-    measured = asyncio.run(offer(f"{url}/rag", times, bodies, settings["load"]["deadline_s"]))
+    path, bodies = _requests(chosen, settings["k"], facts["model"] if load["stream"] else None)
+    measured = bench.generators.offer(url + path, times, bodies, load["deadline_s"], load["stream"])
     after = gpu_state() if device.kind == "gpu" else None
-    little, lag = measured.little_ratio, measured.lag_p99_ms
+    restarts = max(0, _restarts(url) - restarts)  # 0 where the service has ended
+    invalid = f"the service was started anew {restarts} times" if restarts else _invalid(measured, point.rate, bench.ceiling)
+    rows = list(map(_row, range(len(chosen)), measured.outcomes, chosen))
     return {
         "point": point.id,
-        "attempt": attempt,
         "experiment": experiment.name,
         "arm": point.arm,
         "rate": point.rate,
         "repeat": point.repeat,
         "service": settings["arms"][point.arm]["service"],
         "arm_settings": experiment.arm(point.arm),
-        "model": facts["model"],
-        "weights": facts["weights"],
-        "embedder": facts["embedder"],
-        "embedder_weights": facts["embedder_weights"],
-        "corpus": facts["corpus"],
+        "load_settings": load,
+        **{name: facts[name] for name in ("model", "weights", "embedder", "embedder_weights", "corpus", "chunks")},
+        "commits": models.commits(settings, experiment.where),
         "k": settings["k"],
-        "deadline_s": float(settings["load"]["deadline_s"]),
+        "deadline_s": float(load["deadline_s"]),
         "device": device.name,
         "device_kind": device.kind,
         "in_flight": measured.in_flight,
-        "little_ratio": little,
-        "lag_p99_ms": lag,
-        "valid": bool(abs(little - 1) <= LITTLE_TOLERANCE and lag <= LAG_LIMIT_MS),
+        "little_ratio": measured.little_ratio,
+        "lag_p99_ms": measured.lag_p99_ms,
+        "ceiling_rps": bench.ceiling,
+        "generators": bench.generators.number,
+        "restarts": restarts,
+        "valid": not invalid,
+        "invalid": invalid,
         "seed": experiment.seed,
         "protocol": PROTOCOL,
         "versions": versions(*LIBRARIES),
         "provenance": {**environment(), "gpu_before": before, "gpu_after": after},
         "started": started,
-        "requests": list(map(_row, range(len(chosen)), measured.outcomes, chosen)),
+        "requests": {name: [row[name] for row in rows] for name in rows[0]},
     }
 
 
-def summary(record: Record) -> str:
+def summary(point: Point, record: Record) -> str:
     """A point in one line, for whoever watches."""
     rows = record["requests"]
-    good = sorted((row["end_s"] - row["scheduled_s"]) * 1e3 for row in rows if row["status"] == "ok")
+    status = rows["status"]
+    times = zip(status, rows["end_s"], rows["scheduled_s"], strict=True)
+    good = [(end - due) * 1e3 for state, end, due in times if state == "ok"]
     median = f"median {statistics.median(good):.0f} ms" if good else "none answered"
-    lost = [f"{sum(row['status'] == status for row in rows)} {status}" for status in ("rejected", "timeout", "error")]
+    lost = [f"{status.count(state)} {state}" for state in ("rejected", "timeout", "error")]
     notes = [part for part in lost if not part.startswith("0 ")]
     if not record["valid"]:
-        notes.append(f"not valid: Little's ratio {record['little_ratio']:.2f}, send lag {record['lag_p99_ms']:.0f} ms")
-    return f"{record['arm']} at {record['rate']:g}/s: {len(good)} of {len(rows)} ok, {median}" + "".join(f", {note}" for note in notes)
+        notes.append(f"not valid: {record['invalid']}")
+    return f"{name_of(point)}: {len(good)} of {len(status)} ok, {median}" + "".join(f", {note}" for note in notes)
+
+
+def name_of(point: Point) -> str:
+    """A point, for whoever watches."""
+    return f"{point.arm}, {point.load} at {point.rate:g}/s"
 
 
 def idle(url: str) -> bool:
     """Whether the service works on nothing, after up to `IDLE_S` seconds for what an earlier load left behind."""
     until = time.monotonic() + IDLE_S
-    while time.monotonic() < until:
-        facts = _ready(url)
+    while time.monotonic() < until and reachable(url):
+        facts = _said(url, "ready")
         if facts.get("running") == 0:
             return True
         time.sleep(0.05)  # what it still works on is behind HTTP: nothing here to wait on
     return False
 
 
-def _ready(url: str) -> Mapping[str, Any]:
-    """What a service says of itself; nothing where it does not answer."""
-    import httpx
+def _requests(questions: Sequence[Question], k: int, model: str | None) -> tuple[str, list[dict[str, Any]]]:
+    """The route and the bodies that ask `questions`, of `model` as a chat whose answer is a stream, or without one of the plain route."""
+    if model is None:
+        return "/rag", [{"query": question.text, "k": k} for question in questions]
+    about = {"model": model, "k": k, "stream": True, "stream_options": {"include_usage": True}}
+    return "/v1/chat/completions", [{**about, "messages": [{"role": "user", "content": question.text}]} for question in questions]
 
+
+def _invalid(measured: Measured, rate: float, ceiling: float) -> str:
+    """Why a load says nothing about the service; empty where it does."""
+    off = abs(measured.in_flight - measured.expected)
+    if off > max(LITTLE_TOLERANCE * measured.expected, LITTLE_REQUESTS):
+        return f"Little's law does not hold: {measured.in_flight:.1f} in flight, {measured.expected:.1f} expected"
+    if measured.lag_p99_ms > LAG_LIMIT_MS:
+        return f"sent {measured.lag_p99_ms:.0f} ms late (99th percentile; at most {LAG_LIMIT_MS:g})"
+    if rate > CEILING_SHARE * ceiling:
+        return f"the load generator can send {ceiling:.0f} a second, and only {CEILING_SHARE:.0%} of that is measured"
+    return ""
+
+
+def _restarts(url: str) -> int:
+    """How often the service started instances anew, and the instance that answers its stages."""
+    found = _said(url, "health").get("restarts", {})
+    return sum([found.get("instances", 0), *found.get("stages", {}).values()])
+
+
+def _said(url: str, route: str) -> Mapping[str, Any]:
+    """What a service says of itself; nothing where it does not answer."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        return httpx.get(f"{url}/ready", timeout=IDLE_S, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
+        with direct.open(f"{url}/{route}", timeout=IDLE_S) as response:
+            found: Mapping[str, Any] = json.load(response)
+            return found
+    except (OSError, ValueError):
         return {}
 
 
@@ -142,7 +207,7 @@ def _row(number: int, outcome: Outcome, question: Question) -> Record:
         "request": number,
         "scheduled_s": outcome.scheduled_s,
         "sent_s": outcome.sent_s,
-        "first_token_s": NAN,  # answers come whole
+        "first_token_s": outcome.first_token_s,
         "end_s": outcome.end_s,
         "status": outcome.status,
         "http": outcome.http,

@@ -16,20 +16,30 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from rag.answering import answered, engine_of, refusal
-from rag.engine import Engine, Served
+from rag.answering import answered, engine_of, refusal, too_many
+from rag.engine import Served
 from rag.errors import error
+from rag.openapi import CHAT, CHAT_ANSWER, CHAT_STREAM, EMBED, EMBED_ANSWER, MODELS, answers
 from rag.pipeline import Ask
 
 TEXT = 4000
 """Characters of a query or of a text to embed at most."""
 TEXTS = 256
 """Texts to embed in one request at most."""
+MOST = 100
+"""Chunks that an answer is made from at most."""
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 router = APIRouter(prefix="/v1")
+Chunks = Annotated[int, Field(ge=1, le=MOST, strict=True), BeforeValidator(_whole)]
+"""The number of chunks to answer from. A number alone: 2.0 is the integer 2 to JSON, "2" is none."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=TEXT)]
 
 
@@ -41,7 +51,7 @@ class Part(BaseModel):
 
 
 class Message(BaseModel):
-    role: Annotated[str, StringConstraints(min_length=1, max_length=50)]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
 
     @property
@@ -52,29 +62,31 @@ class Message(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    include_usage: bool = False
+    include_usage: StrictBool = False
 
 
 class Chat(BaseModel):
     """The body of POST /v1/chat/completions."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [CHAT]})
     model: str
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    stream: bool = False
+    stream: StrictBool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    k: Annotated[int, Field(ge=1, le=100)] = 2
+    k: Chunks = 2
 
 
 class Embed(BaseModel):
     """The body of POST /v1/embeddings."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [EMBED]})
     model: str
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
 
 
-@router.get("/models")
+@router.get("/models", responses=answers(503, example=MODELS))
 async def models(request: Request) -> Response:
     """The generator and the encoder that are served."""
     engine = engine_of(request)
@@ -84,7 +96,9 @@ async def models(request: Request) -> Response:
     )
 
 
-@router.post("/chat/completions")
+@router.post(
+    "/chat/completions", responses=answers(400, 404, 408, 413, 422, 429, 500, 502, 503, 504, example=CHAT_ANSWER, stream=CHAT_STREAM)
+)
 async def chat(request: Request, body: Chat) -> Response:
     """The answer to the last message of the user."""
     engine = engine_of(request)
@@ -93,10 +107,12 @@ async def chat(request: Request, body: Chat) -> Response:
     query = next((message.text.strip() for message in reversed(body.messages) if message.role == "user"), "")
     if not query or len(query) > TEXT:
         return error(422, "invalid", f"messages: the last one of the user has {len(query)} characters; give 1 to {TEXT}", param="messages")
+    if refused := too_many(engine, body.k):
+        return refused
     about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return await _streamed(engine, Ask(query, body.k), about, usage)
+        return await _streamed(request, Ask(query, body.k), about, usage)
 
     def respond(served: Served) -> Response:
         message = {"role": "assistant", "content": served.answer.result, "refusal": None}
@@ -106,7 +122,7 @@ async def chat(request: Request, body: Chat) -> Response:
     return await answered(request, engine.ask(Ask(query, body.k)), respond)
 
 
-@router.post("/embeddings")
+@router.post("/embeddings", responses=answers(400, 404, 408, 413, 422, 429, 500, 503, 504, example=EMBED_ANSWER))
 async def embeddings(request: Request, body: Embed) -> Response:
     """Embeddings of texts as queries, of length 1."""
     engine = engine_of(request)
@@ -143,15 +159,15 @@ def _extra(served: Served) -> dict[str, Any]:
     return {"retrieved": served.answer.retrieved, "batch": served.batch, "stages": stages}
 
 
-async def _streamed(engine: Engine, ask: Ask, about: Mapping[str, Any], usage: bool) -> Response:
+async def _streamed(request: Request, ask: Ask, about: Mapping[str, Any], usage: bool) -> Response:
     """Server-sent events, one a piece of text as it is generated. What fails before the first piece is an answer with its status."""
-    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str]()
+    loop, pieces, started = asyncio.get_running_loop(), asyncio.Queue[str](), time.perf_counter()
 
     def sink(text: str) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, text)
 
     told = Ask(ask.query, ask.k, sink)
-    answer = asyncio.ensure_future(engine.ask(told))
+    answer = asyncio.ensure_future(engine_of(request).ask(told))
     first = asyncio.ensure_future(pieces.get())
     try:
         await asyncio.wait({answer, first}, return_when=asyncio.FIRST_COMPLETED)
@@ -161,12 +177,18 @@ async def _streamed(engine: Engine, ask: Ask, about: Mapping[str, Any], usage: b
         raise
     if answer.done() and (failure := answer.exception()):
         first.cancel()
-        return refusal(failure)
-    return StreamingResponse(_events(answer, first, pieces, about, usage), media_type="text/event-stream")
+        return refusal(request, failure)
+    request.app.state.metrics.first_token.observe(time.perf_counter() - started)
+    return StreamingResponse(_events(request, answer, first, pieces, about, usage), media_type="text/event-stream")
 
 
 async def _events(
-    answer: asyncio.Future[Served], first: asyncio.Future[str], pieces: asyncio.Queue[str], about: Mapping[str, Any], usage: bool
+    request: Request,
+    answer: asyncio.Future[Served],
+    first: asyncio.Future[str],
+    pieces: asyncio.Queue[str],
+    about: Mapping[str, Any],
+    usage: bool,
 ) -> AsyncIterator[str]:
     def event(choices: Sequence[Mapping[str, Any]], **more: Any) -> str:
         return f"data: {json.dumps({**about, 'object': 'chat.completion.chunk', 'choices': choices, **more})}\n\n"
@@ -186,7 +208,7 @@ async def _events(
             waiting = asyncio.ensure_future(pieces.get())
             everything = {answer, waiting}
         if failure := answer.exception():
-            yield f"data: {bytes(refusal(failure).body).decode()}\n\n"
+            yield f"data: {bytes(refusal(request, failure).body).decode()}\n\n"
             return
         served = answer.result()
         yield event(choice({}, "length"), **_extra(served))

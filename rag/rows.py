@@ -5,59 +5,114 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from analysis.records import Journal, Record, gather, read_journal, read_parquet, write_parquet
+import numpy as np
+
+from analysis.records import Journal, Record, read_parquet, write_table
+from rag.columns import POINT, REQUEST, schema
 from rag.config import Experiment
-from rag.points import Point
-
-REQUEST = (
-    *("request", "scheduled_s", "sent_s", "first_token_s", "end_s", "status", "http", "reason"),
-    *("queue_ms", "embed_ms", "retrieve_ms", "generate_ms", "batch"),
-    *("question", "source", "retrieved", "rank", "tokens_in", "tokens_out", "lag_ms"),
-)
-"""The columns that each request has of its own; all others are its point's."""
-_NESTED = ("arm_settings", "versions", "provenance")
-_DERIVED = ("slo_ms",)
+from rag.kept import Kept
+from rag.points import Point, Series
 
 
-def measured(journal: Path) -> set[tuple[str, int]]:
-    """The points, with their attempts, that are in the journal."""
-    return {(record["point"], record["attempt"]) for record in read_journal(journal)}
+def take_over(source: Path, plan: Sequence[Series], kept: Kept, journal: Journal) -> None:
+    """Append to `journal`, from another run's Parquet, the records of those points that are the same and not there yet.
 
-
-def take_over(source: Path, points: Sequence[Point], journal: Journal) -> None:
-    """Append to `journal`, from another run's Parquet, the records of those points that are the same and not there yet."""
-    have, planned = measured(journal.folder), {point.id for point in points}
-    frame = read_parquet(source, ["point", "attempt", *REQUEST])
-    for (identifier, attempt), rows in frame[frame["point"].isin(planned)].groupby(["point", "attempt"], sort=False):
-        if (identifier, int(attempt)) not in have:
-            journal.append(_record(rows.to_dict("records")))
-
-
-def write(experiment: Experiment, points: Sequence[Point], journal: Path, out: Path) -> int:
-    """Write the Parquet file of this experiment's points, every attempt, and return its number of rows.
-
-    Points follow the plan, their attempts and requests each other. Of a point measured twice in one attempt the first counts.
+    Points of a search belong to a plan by what determines all its points, whichever rates were tried.
     """
-    place = {point.id: number for number, point in enumerate(points)}
-    records, dropped = gather((record for record in read_journal(journal) if record["point"] in place), ["point", "attempt"])
-    records.sort(key=lambda record: (place[record["point"]], record["attempt"]))
-    rows = list(_rows(records, float(experiment.settings["slo_ms"])))
-    write_parquet(out, rows, {"experiment": experiment.name, "points": len(points), "duplicates": dropped})
-    return len(rows)
+    frame = read_parquet(source, ["point", "attempt", "trial", "rate", *REQUEST])
+    every = frame.groupby(["point", "attempt"], sort=False)
+    rates = frame["rate"].unique()
+    planned = {series.point(rate).id for series in plan for rate in rates}
+    for (identifier, attempt), found in every:
+        if identifier in planned and not kept.trials(identifier, int(attempt)):
+            record = _record(found)
+            journal.append(record)
+            kept.add(record)
 
 
-def _rows(records: Iterable[Record], slo_ms: float) -> Iterable[Record]:
-    for record in records:
-        header = {name: value for name, value in record.items() if name != "requests"}
-        for request in record["requests"]:
-            yield {**header, "slo_ms": slo_ms, **{name: request[name] for name in REQUEST}}
+def write(experiment: Experiment, plan: Sequence[Series], kept: Kept, out: Path) -> list[Record]:
+    """Write the Parquet file of this experiment's points, every attempt; return the header of each of its points.
+
+    Series follow the plan, and in each series the attempts, their points and requests each other.
+    """
+    import pyarrow as pa
+
+    headers, tables, searches = list[Record](), [schema().empty_table()], list[Record]()
+    for series in plan:
+        for attempt in kept.attempts:
+            progress = kept.progress(series, attempt)
+            for point in progress.points:
+                found = kept.counting(point.id, attempt, series.strict)
+                assert found is not None
+                header = {**found[0], **_derived(point, progress.found, experiment)}
+                headers.append(header)
+                tables.append(_whole(header, found[1]))
+            if series.strict:
+                about = {"arm": series.arm, "load": series.load, "repeat": series.repeat, "attempt": attempt}
+                searches.append({**about, "found_rps": progress.found, "reason": _nothing(series, kept, attempt)})
+    notes = {"experiment": experiment.name, "points": len(headers), "duplicates": kept.dropped, "searches": searches}
+    write_table(out, pa.concat_tables(tables).unify_dictionaries(), notes)
+    return headers
 
 
-def _record(rows: Sequence[Record]) -> Record:
-    """A point's record from its rows: what all of them share once, the rest under `requests`."""
-    first = rows[0]
-    shared = {name: value for name, value in first.items() if name not in (*REQUEST, *_DERIVED)}
-    header = {name: json.loads(value) if name in _NESTED else value for name, value in shared.items()}
-    requests = [{name: list(row[name]) if name == "retrieved" else row[name] for name in REQUEST} for row in rows]
+def _derived(point: Point, found: float, experiment: Experiment) -> Record:
+    slo_ms = float(experiment.settings["slo_ms"])
+    return {"load": point.load, "probe": point.probe, "multiple": point.multiple, "found_rps": found, "slo_ms": slo_ms}
+
+
+def _whole(header: Record, requests: Any) -> Any:
+    """A point's rows: its requests' columns beside its own, which Arrow keeps as one value and a column of zeros where they are long."""
+    import pyarrow as pa
+
+    columns = {}
+    for field in schema():
+        if field.name in REQUEST:
+            columns[field.name] = requests[field.name]
+        elif pa.types.is_dictionary(field.type):
+            text = json.dumps(header[field.name], sort_keys=True)
+            columns[field.name] = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(requests)), [text])
+        else:
+            columns[field.name] = pa.repeat(pa.scalar(header[field.name], field.type), len(requests))
+    return pa.table(columns, schema())
+
+
+def _record(rows: Any) -> Record:
+    """A point's record from its rows, a DataFrame: what all of them share once, the rest under `requests`."""
+    first = rows.iloc[0]
+    header = {name: _plain(first[name], kind) for name, kind in POINT.items()}
+    requests = {name: [list(value) for value in rows[name]] if kind == "strings" else rows[name].tolist() for name, kind in REQUEST.items()}
     return {**header, "requests": requests}
+
+
+def _plain(value: Any, kind: str) -> Any:
+    if kind == "json":
+        return json.loads(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def invalid(headers: Iterable[Record]) -> list[str]:
+    """A line for each point that is not valid, and why."""
+    return [
+        f"{header['arm']} under {header['load']} at {header['rate']:g}/s (repeat {header['repeat']}): not valid: {header['invalid']}"
+        for header in headers
+        if not header["valid"]
+    ]
+
+
+def nothing_found(plan: Sequence[Series], kept: Kept) -> list[str]:
+    """A line for each search in which no rate passed, with what its lowest rate came to."""
+    every = [(series, _nothing(series, kept, attempt)) for series in plan for attempt in kept.attempts]
+    return [f"{series.arm} under {series.load} (repeat {series.repeat}): {reason}" for series, reason in every if reason]
+
+
+def _nothing(series: Series, kept: Kept, attempt: int) -> str:
+    """Why a search has found 0; empty where it has not."""
+    progress = kept.progress(series, attempt)
+    if progress.found != 0:
+        return ""
+    lowest = min(progress.points, key=lambda point: point.rate)
+    found = kept.counting(lowest.id, attempt, series.strict)
+    assert found is not None
+    return f"no rate passes; at {lowest.rate:g}/s {kept.share(found):.1%} are in time"

@@ -35,7 +35,7 @@ def present(configs: tuple[str, ...] = CONFIGS, root: Path = ROOT) -> Generator[
             if not any(folder.glob("*.safetensors")):
                 raise BadInput(f"{where}: no safetensors weights in {folder}")
         except (BadInput, ImportError) as error:
-            fetch = "make setup" if model == "minilm" else f"hf download {model}, or put it into that folder, where there is a network"
+            fetch = "make setup" if model == "minilm" else "snakemake fetch_models, where there is a network, or correct the name"
             yield Finding("fail", f"RAG model is not here: {error}", fetch)
         else:
             found.append(folder)
@@ -47,14 +47,14 @@ def _named(path: Path, shown: str) -> dict[str, str]:
     """The models that a config's RAG experiments need, each with the key that names it; minilm's tokenizer serves random weights."""
     from analysis.config import load
     from rag.config import read
+    from rag.models import named
 
-    found = {}
+    found: dict[str, str] = {}
     experiments = load(path).get("rag") or {}
     if not isinstance(experiments, dict):
         raise BadInput(f"rag is {experiments!r}; it must be a mapping of experiments")
     for name in experiments:
         settings = read(path, name).settings
-        found[settings["embedder"]["model"]] = f"{shown}: rag.{name}.embedder"
-        generator = settings["generator"].get("model", "minilm")
-        found.setdefault(generator, f"{shown}: rag.{name}.generator")
+        for part, model in named(settings).items():
+            found.setdefault(model, f"{shown}: rag.{name}.{part}")
     return found

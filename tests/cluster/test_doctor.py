@@ -279,7 +279,7 @@ def test_models_that_are_here_are_found_and_those_that_are_not_are_named(tmp_pat
 def test_a_model_that_would_have_to_be_downloaded_is_a_failure_with_the_command(tmp_path):
     (tmp_path / "a.yaml").write_text(CONFIG.format(embedder="nobody/nothing-of-this-name"))
     found, _ = drained(weights.present(("a.yaml",), tmp_path))
-    assert levels(found)[0] == "fail" and "hf download nobody/nothing-of-this-name" in found[0].remedy
+    assert levels(found)[0] == "fail" and "snakemake fetch_models" in found[0].remedy
 
 
 @pytest.mark.parametrize("text", [None, "rag: [", "rag: [a]", "rag: 3", "rag: {one: 3}", "rag: {one: {arms: 4}}", "[]"])

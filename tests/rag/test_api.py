@@ -7,17 +7,17 @@ import httpx
 import pytest
 
 from rag import limits
-from rag.api import application
 from rag.batcher import Expired, Rejected
 from rag.engine import Served
 from rag.pipeline import Answer, Ask
+from tests.rag.fakes import app_of
 
 
 class Fixed:
     """An engine whose answer depends on the query alone."""
 
     def __init__(self) -> None:
-        self.facts, self.running = {"model": "none"}, 0
+        self.facts, self.running, self.restarts = {"model": "none", "embedder": "none", "chunks": 50}, 0, {"find": 1}
         self.cancelled = asyncio.Event()
 
     async def ask(self, ask: Ask) -> Served:
@@ -45,7 +45,7 @@ async def client(opening=None):
         yield engine
 
     failures: list[BaseException] = []
-    app = application(opening or opened, ready.set, lambda error: (failures.append(error), ready.set()))
+    app = app_of(opening or opened, ready.set, lambda error: (failures.append(error), ready.set()))
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 5)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
@@ -94,6 +94,7 @@ def test_what_the_engine_raises(query, status, code):
         ({"query": 3}, "query"),
         ({"k": 2}, "query"),
         ({"query": "x", "k": 0}, "k"),
+        ({"query": "x", "k": 51}, "50 are all there are"),
         ({"query": "x", "k": 101}, "k"),
         ({"query": "x", "k": "many"}, "k"),
         ({"query": "x", "top": 1}, "top"),
@@ -142,7 +143,7 @@ def test_health_and_readiness():
             yield Fixed()
 
         ready = asyncio.Event()
-        app = application(opening, ready.set, lambda error: None)
+        app = app_of(opening, ready.set, lambda error: None)
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
@@ -155,7 +156,15 @@ def test_health_and_readiness():
 
     before, early, after = asyncio.run(scenario())
     assert before == [200, 503] and early.status_code == 503 and "retry-after" in early.headers
-    assert after.status_code == 200 and after.json() == {"status": "ready", "running": 0, "model": "none"}
+    assert after.status_code == 200 and after.json() == {
+        "status": "ready",
+        "running": 0,
+        "instance": 0,
+        "instances": 1,
+        "model": "none",
+        "embedder": "none",
+        "chunks": 50,
+    }
 
 
 def test_a_failure_to_load_is_reported():

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import subprocess
+import sys
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from analysis.environment import ROOT
 from rag import components, config
-from rag.batched import BatchedEngine, batched
-from rag.batcher import Batcher, Expired, Rejected
+from rag.batched import BatchedEngine, batched, check
+from rag.batcher import Batcher, Expired, Lost, Rejected
+from rag.echo import Echo
 from rag.pipeline import Ask
 from tests.rag.conftest import config_of
+from tests.rag.fakes import Host
 
 QUERIES = ["How does bread rise?", "Who castles?", "What gathers starlight?", "When are roses pruned?", "What is a mortgage?"]
 ARMS: dict[str, dict[str, Any]] = {
@@ -40,7 +46,7 @@ def answers(experiment: config.Experiment, parts: components.Components, name: s
     arm = experiment.arm(name.replace(" ", "_"))
 
     async def scenario() -> list[tuple[Any, ...]]:
-        async with batched(lambda: dataclasses.replace(parts, arm=arm), arm, 2, 60) as engine:
+        async with batched(lambda: dataclasses.replace(parts, arm=arm), arm, 2, 60, Host()) as engine:
             served = await asyncio.gather(*(engine.ask(Ask(query, 2)) for query in QUERIES))
             assert engine.running == 0
         assert all(set(one.answer.stages) == {"embed_ms", "retrieve_ms", "generate_ms"} for one in served)
@@ -72,7 +78,7 @@ def test_admission_is_bounded_over_all_stages(stage: int):
         gates = [Gate(), Gate()]
         gates[1 - stage].gate.set()
         async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
-            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=5, facts={})
+            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=5, facts={}, host=Host())
             asks = [asyncio.create_task(engine.ask(Ask(str(number), 1))) for number in range(5)]
             await asyncio.sleep(0.1)
             with pytest.raises(Rejected):
@@ -90,7 +96,7 @@ def test_texts_are_embedded_as_queries_are(loaded: tuple[config.Experiment, comp
     arm = experiment.arm("overlapped")
 
     async def scenario() -> np.ndarray:
-        async with batched(lambda: parts, arm, 2, 60) as engine:
+        async with batched(lambda: parts, arm, 2, 60, Host()) as engine:
             return await engine.embed(QUERIES)
 
     found = asyncio.run(scenario())
@@ -102,9 +108,52 @@ def test_the_deadline_holds_over_all_stages():
         gates = [Gate(), Gate()]
         gates[0].gate.set()
         async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
-            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=0.2, facts={})
+            engine = BatchedEngine([first, second], first, capacity=5, deadline_s=0.2, facts={}, host=Host())
             with pytest.raises(Expired):
                 await engine.ask(Ask("late", 1))
             gates[1].gate.set()
 
     asyncio.run(scenario())
+
+
+def test_a_device_that_answers_is_not_lost(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
+    check("cuda", RuntimeError("CUDA out of memory"))
+    monkeypatch.setattr("torch.cuda.synchronize", fail)
+    check("cpu", RuntimeError("a wrong shape"))
+
+
+def fail() -> None:
+    raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def test_a_lost_device_is_reported_and_fails_what_is_in_hand(monkeypatch: pytest.MonkeyPatch):
+    class Asserting(Echo):
+        def write(self, found: Any) -> Any:
+            fail()
+
+    async def scenario() -> tuple[list[object], Host]:
+        arm, host = {**config.BATCHED, "max_batch": 4, "queue": 8}, Host()
+        engine_of_echo = Asserting("cuda")
+        engine_of_echo.answer = lambda asks: []  # type: ignore[method-assign]  # the warm-up is well
+        async with batched(lambda: engine_of_echo, arm, 2, 60, host) as engine:
+            monkeypatch.setattr("torch.cuda.synchronize", fail)
+            return await asyncio.gather(*(engine.ask(Ask(query, 1)) for query in QUERIES), return_exceptions=True), host
+
+    outcomes, host = asyncio.run(scenario())
+    assert all(isinstance(outcome, Lost) for outcome in outcomes)
+    assert host.losses and "device-side assert" in str(host.losses[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU whose kernels fail")
+def test_a_failed_assertion_in_a_kernel_is_a_lost_device():
+    """In a process of its own, which is of no use afterwards."""
+    code = (
+        "import torch; from rag.batched import check; from rag.batcher import Lost\n"
+        "try: torch.zeros(2, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
+        "except Exception as error:\n"
+        "    try: check('cuda', error)\n"
+        "    except Lost: print('lost')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.stdout == "lost\n", done.stderr

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag.batcher import Batcher, Expired, Rejected
+from rag.batcher import Batcher, Ended, Expired, Rejected
 
 
 class Poisoned(Exception):
@@ -197,7 +197,7 @@ def test_ending_answers_everybody():
         answers = [await first, await second, await outcome(batcher, 3)]
         return [type(answer) for answer in answers], worker.batches
 
-    assert asyncio.run(scenario()) == ([Rejected, Rejected, Rejected], [[0]])
+    assert asyncio.run(scenario()) == ([Ended, Ended, Ended], [[0]])
 
 
 @pytest.mark.parametrize("max_batch, capacity", [(0, 1), (1, 0)])

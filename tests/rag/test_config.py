@@ -32,9 +32,10 @@ def test_defaults_are_filled_in(write_config):
     assert experiment.settings["corpus"] == {"source": "stdlib", "chunk_words": 80}
     assert experiment.settings["embedder"] == {"model": "minilm", "dtype": "float32"}
     assert experiment.settings["generator"]["hidden"] == 128 and experiment.settings["generator"]["dtype"] == "float32"
-    assert experiment.settings["load"] == {"arrivals": "poisson", "rates": [1], "seconds": 8, "deadline_s": 5}
+    assert experiment.settings["load"] == {"arrivals": "poisson", "rates": [1], "stream": False, "seconds": 8, "deadline_s": 5}
+    assert experiment.settings["loads"] == {"poisson": experiment.settings["load"]}
     assert experiment.arm("a") == {"service": "batched", **config.BATCHED}
-    assert experiment.arm("b") == {"service": "course"}
+    assert experiment.arm("b") == {"service": "course", **config.COURSE}
 
 
 def test_a_pretrained_generator_has_no_sizes(write_config, block):
@@ -54,12 +55,16 @@ BAD = {
         r"rag\.tiny\.load: unknown key 'rate'; one of arrivals, burstiness, trace, rates",
     ),
     "unknown service": (lambda b: b["arms"].update(x={"service": "vllm"}), r"arms\.x\.service: 'vllm' is not one of"),
-    "a batch for the course": (lambda b: b["arms"]["course"].update(max_batch=2), r"arms\.course: 'max_batch' is not one of \['service'\]"),
+    "a batch for the course": (lambda b: b["arms"]["course"].update(max_batch=2), r"arms\.course: 'max_batch' is not one of \['service', "),
     "no arms": (lambda b: b.update(arms={}), r"rag\.tiny\.arms: "),
     "rate of zero": (lambda b: b["load"].update(rates=[1, 0]), r"load\.rates\[1\]: 0 is less than or equal to"),
     "two generators": (lambda b: b["generator"].update(model="m"), r"generator: exactly one of architecture, model is needed"),
     "hidden size": (lambda b: b["generator"].update(hidden=15), r"generator\.hidden: 15 is not a multiple of heads"),
     "folder without source": (lambda b: b["corpus"].update(source="stdlib"), r"corpus: 'folder' is not one of \['source', "),
+    "a folder of packages": (lambda b: b["corpus"].update(source="packages"), r"corpus: 'folder' is not one of \['source', "),
+    "lists of an exact search": (lambda b: b["arms"]["batched"].update(lists=9, retrieval="knn"), r"arms\.batched\.retrieval: 'ivf' was"),
+    "nprobe by itself": (lambda b: b["arms"]["batched"].update(nprobe=9), r"arms\.batched: 'retrieval' is a required property"),
+    "negative chunks": (lambda b: b["arms"]["course"].update(chunks=-1), r"arms\.course\.chunks: -1 is less than the minimum"),
     "empty embedder": (lambda b: b.update(embedder=""), r"rag\.tiny\.embedder: "),
     "k of zero": (lambda b: b.update(k=0), r"rag\.tiny\.k: 0 is less than the minimum"),
 }

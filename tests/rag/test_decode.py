@@ -70,6 +70,12 @@ def test_the_tokens_are_those_of_generate(model: Any, decoder: Decoder, lengths:
     assert torch.equal(decoder(ids, mask), generated(model, ids, mask))
 
 
+@pytest.mark.parametrize("new", [1, 2])
+def test_a_single_token_or_two(model: Any, new: int):
+    ids, mask = padded([3, PROMPT, 1], 4, str(model.device))
+    assert torch.equal(Decoder(model, PROMPT, new, max_batch=2)(ids, mask), generated(model, ids, mask)[:, :new])
+
+
 def test_a_batch_leaves_nothing_behind_for_the_next(model: Any, decoder: Decoder):
     long, short = padded([PROMPT] * 5, 1, str(model.device)), padded([1], 2, str(model.device))
     alone = decoder(*short)

@@ -1,49 +1,27 @@
 """The load goes out by the schedule whatever comes back, and its records and self-measurements are right."""
 
+from __future__ import annotations
+
 import asyncio
-import contextlib
+import json
 import math
+import os
 import socket
-import threading
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
-import uvicorn
 
-from rag.load import offer
+from analysis.cli import BadInput
+from rag.ceiling import ANSWER, answering, ceiling
+from rag.generators import generators
+from rag.load import Measured, Outcome, offer
 
-
-@contextlib.contextmanager
-def served(app) -> Iterator[str]:
-    """A real HTTP server around an ASGI application, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = server.force_exit = True
-            thread.join()
+from .serving import echo, said, served
 
 
-def echo(seconds: float = 0.0, statuses: tuple[int, ...] = (200,)):
-    """An application that answers each body with itself after `seconds`, with the statuses in turns."""
-    count = iter(range(10**9))
-
-    async def app(scope, receive, send):
-        body = (await receive())["body"]
-        status = statuses[next(count) % len(statuses)]
-        await asyncio.sleep(seconds)
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": body})
-
-    return app
-
-
-def run(app, times, deadline_s=5.0):
+def run(app: Any, times: list[float], deadline_s: float = 5.0, stream: bool = False) -> Measured:
     with served(app) as url:
-        return asyncio.run(offer(url, times, [{"number": number} for number in range(len(times))], deadline_s))
+        return asyncio.run(offer(url, times, [{"number": number} for number in range(len(times))], deadline_s, stream))
 
 
 def test_requests_leave_on_schedule_while_earlier_ones_are_open():
@@ -66,6 +44,7 @@ def test_what_the_service_says_stays_in_the_records():
     called = {200: "ok", 429: "rejected", 504: "timeout", 500: "error"}
     assert sorted(outcome.http for outcome in measured.outcomes) == sorted([*called] * 2)  # on a busy machine not as they were sent
     assert all(outcome.status == called[outcome.http] for outcome in measured.outcomes)
+    assert all(bool(outcome.reason) == (outcome.http != 200) for outcome in measured.outcomes)
 
 
 def test_the_deadline_counts_from_the_schedule():
@@ -80,4 +59,77 @@ def test_a_service_that_is_not_there_is_an_error_of_every_request():
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     measured = asyncio.run(offer(url, [0.0, 0.05], [{}, {}], 2))
     assert [outcome.status for outcome in measured.outcomes] == ["error", "error"]
-    assert all("ConnectError" in outcome.reason and not math.isnan(outcome.end_s) for outcome in measured.outcomes)
+    assert all("ClientConnectorError" in outcome.reason and not math.isnan(outcome.end_s) for outcome in measured.outcomes)
+
+
+def test_an_answer_that_is_no_json_is_an_error():
+    (outcome,) = run(said(b"<html>"), [0.0]).outcomes
+    assert (outcome.status, outcome.http) == ("error", 200) and "JSONDecodeError" in outcome.reason
+
+
+def event(content: str = "", **more: Any) -> bytes:
+    return b"data: %s\n\n" % json.dumps({"choices": [{"delta": {"content": content}}], **more}).encode()
+
+
+END = b"data: [DONE]\n\n"
+STAGES = {"retrieved": ["a#0"], "batch": 3, "stages": {"queue_ms": 1.5}}
+USAGE = {"usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
+
+
+def test_a_streamed_answer_has_its_first_text_and_its_stages():
+    pieces = event(), event("one"), event("two") + event(**STAGES) + event(**USAGE) + END
+    (outcome,) = run(said(*pieces, last=0.3), [0.0], stream=True).outcomes
+    assert outcome.status == "ok" and outcome.body == {**STAGES, "tokens_in": 7, "tokens_out": 2}
+    assert outcome.sent_s < outcome.first_token_s < outcome.end_s - 0.2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason"),
+    [
+        pytest.param([event("one")], "the stream ended before its end", id="cut"),
+        pytest.param([event("one"), b'data: {"error": {"message": "too slow"}}\n\n', END], "too slow", id="failed"),
+        pytest.param([b"data: {1\n\n", END], "JSONDecodeError", id="no json"),
+        pytest.param([b'data: {"choices": [3]}\n\n', END], "TypeError", id="other json"),
+    ],
+)
+def test_a_stream_that_fails_is_an_error(pieces: list[bytes], reason: str):
+    (outcome,) = run(said(*pieces), [0.0], stream=True).outcomes
+    assert (outcome.status, outcome.http) == ("error", 200) and reason in outcome.reason
+    assert not math.isnan(outcome.end_s)
+
+
+def test_several_processes_send_one_schedule():
+    times = [number / 50 for number in range(25)]
+    bodies = [{"number": number} for number in range(len(times))]
+    with served(echo(seconds=0.3)) as url, generators(3) as processes:
+        measured = processes.offer(url, times, bodies, 5.0)
+        again = processes.offer(url, times[:2], bodies[:2], 5.0)  # fewer requests than processes
+    assert [outcome.scheduled_s for outcome in measured.outcomes] == times
+    assert [outcome.body for outcome in measured.outcomes] == bodies
+    assert all(outcome.sent_s >= outcome.scheduled_s for outcome in measured.outcomes)
+    assert measured.in_flight == pytest.approx(measured.expected, abs=1) and measured.expected > 3
+    assert [outcome.body for outcome in again.outcomes] == bodies[:2]
+
+
+def die(start: float) -> None:
+    os._exit(3)
+
+
+def test_a_process_that_dies_ends_the_load():
+    with generators(2) as processes, pytest.raises(BadInput, match="a process of the load generator was killed"):
+        processes.run([die, die])
+
+
+def test_the_ceiling_is_that_of_all_processes():
+    with generators(1) as processes:
+        assert ceiling(processes, 0.2) > 50
+        with answering() as url:
+            (outcome,) = processes.offer(url, [0.0], [{}], 5.0).outcomes
+    assert (outcome.status, outcome.body) == ("ok", ANSWER)
+
+
+def test_littles_law_on_paper():
+    """Two requests of 1 s and 3 s in 4 s: one in flight on average."""
+    outcomes = [Outcome(0.0, sent_s=0.5, end_s=1.5), Outcome(0.0, sent_s=1.0, end_s=4.0)]
+    assert Measured(outcomes, 1.0, 4.0).little_ratio == 1 and Measured(outcomes, 0.5, 4.0).little_ratio == 0.5
+    assert Measured(outcomes, 1.0, 4.0).lag_p99_ms == pytest.approx(995)

@@ -53,13 +53,6 @@ def test_passages_keep_their_order_and_meaning(embedder):
     assert list(TEXTS)[best] == "baking"
 
 
-def test_prefixes(tmp_path):
-    assert models.prefixes({}, tmp_path) == ("", "")
-    (tmp_path / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: ", "passage": "passage: "}}')
-    assert models.prefixes({}, tmp_path) == ("query: ", "passage: ")
-    assert models.prefixes({"query_prefix": "Q "}, tmp_path) == ("Q ", "passage: ")
-
-
 def test_embeddings_are_kept_and_keyed(tmp_path, monkeypatch, texts_folder):
     monkeypatch.setenv("BLOCKWISE_SCRATCH", str(tmp_path))
     settings = {"source": "folder", "folder": str(texts_folder)}
@@ -98,20 +91,6 @@ def test_a_saved_model_is_pretrained(generator, tmp_path):
     loaded = Transformers(settings, 0, "cpu", "test")
     assert loaded.weights == "pretrained"
     assert loaded.generate(["the king"]) == generator.generate(["the king"])
-
-
-def test_index_matches_numpy():
-    rng = np.random.default_rng(0)
-    vectors, queries = (torch.from_numpy(rng.standard_normal((size, 24), dtype=np.float32)) for size in (50, 7))
-    expected = np.argsort(-(queries.double() @ vectors.double().T).numpy(), axis=1)
-    index = Index(vectors)
-    for k in (1, 5, 50):
-        assert index.search(queries, k) == expected[:, :k].tolist()
-    assert index.search(queries, 80) == expected.tolist()
-    with pytest.raises(ValueError, match="at least 1"):
-        index.search(queries, 0)
-    with pytest.raises(ValueError, match="shape"):
-        Index(vectors[:0])
 
 
 def test_a_batch_of_asks_is_answered_as_each_alone(embedder, generator, texts_folder):

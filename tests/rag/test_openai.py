@@ -16,12 +16,12 @@ import openai
 import pytest
 import uvicorn
 
-from rag.api import application
 from rag.batcher import Expired, Rejected
 from rag.engine import Served
 from rag.launch import launched
 from rag.pipeline import Answer, Ask
 from tests.rag.conftest import config_of
+from tests.rag.fakes import app_of
 
 PIECES = ["To", " be", ",", " or é"]
 
@@ -30,7 +30,8 @@ class Played:
     """An engine that streams PIECES from another thread, or fails as its query says: before the first piece or after the second."""
 
     def __init__(self) -> None:
-        self.facts = {"model": "opt", "embedder": "minilm"}
+        self.facts = {"model": "opt", "embedder": "minilm", "chunks": 50}
+        self.restarts: dict[str, int] = {}
         self.running, self.cancelled = 0, threading.Event()
 
     async def ask(self, ask: Ask) -> Served:
@@ -64,7 +65,7 @@ def served(engine: Played) -> Iterator[str]:
         yield engine
 
     ready = threading.Event()
-    app = application(opening, ready.set, lambda error: ready.set())
+    app = app_of(opening, ready.set, lambda error: ready.set())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -180,6 +181,7 @@ def test_models_are_listed(client: openai.OpenAI):
         pytest.param("/chat/completions", asking("x" * 4001), 422, "messages", id="too long"),
         pytest.param("/chat/completions", asking("  "), 422, "messages", id="blank"),
         pytest.param("/chat/completions", asking("x", k=0), 422, "k", id="k of zero"),
+        pytest.param("/chat/completions", asking("x", k=51), 422, "k", id="k above the chunks"),
         pytest.param("/chat/completions", asking("x", n=2), 422, "n", id="two answers"),
         pytest.param("/chat/completions", [], 422, None, id="a list"),
         pytest.param("/embeddings", {"model": "opt", "input": "x"}, 404, "model", id="no encoder"),

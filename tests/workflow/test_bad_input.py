@@ -37,6 +37,11 @@ MISTAKES: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         "sweep.softmax.blocks.triton.BLOCK_COLUMNS: 100 is not a power of two",
     ),
     "unknown figure": ((*BENCH, "figure"), "pie", "bench.scaling.figure: 'pie' is not one of"),
+    "a load of rates and a search": (
+        ("rag",),
+        {"x": {"arms": {"a": {"service": "echo"}}, "load": {"rates": [1], "search": {"start": 1}}}},
+        "mistaken.yaml: rag.x.load: exactly one of rates, search is needed",
+    ),
     "unknown operator folder": (("operators",), ["tests/operators/none"], "tests/operators/none"),
 }
 

@@ -55,6 +55,22 @@ def test_a_dry_run_says_what_its_targets_take(words: tuple[str, ...], named: set
     assert set(bill(done.stdout)) == named
 
 
+def test_the_bill_has_a_rag_experiment_with_all_the_points_that_it_may_take(project: Project):
+    arms = {"arms": {"a": {"service": "echo"}}, "vary": {"instances": [1, 2]}, "repeats": 3}
+    search = {"search": {"start": 4, "precision": 1.5, "most": 16}, "seconds": 10, "times": [2]}
+    figures = {"figures": ["capacity", "overload"], "against": "instances"}
+    project.config(
+        changed(name="served", rag={"x": {**arms, "load": {"rates": [1, 2]}}, "y": {**arms, **figures, "load": search}}), "served.yaml"
+    )
+    done = project.snakemake("-n", "rag_x", "rag_y", "--configfile", "config/served.yaml")
+    assert done.returncode == 0, done.stdout
+    lines = bill(done.stdout)
+    assert lines["rag.x cpu"] == {"jobs": 1, "points": 12, "recorded": 0, "pruned": 0}
+    assert lines["rag.y cpu"]["points"] >= 2 * 3 * 5
+    assert lines["total cpu"]["jobs"] == 2
+    assert {"figure_capacity", "figure_overload", "table_capacity"} <= set(done.stdout.split())
+
+
 def test_the_bill_of_a_run_that_is_done_is_empty_and_that_of_a_sealed_one_is_none(project: Project):
     assert bill(project.snakemake("-n", *CONFIG).stdout)["total cpu"] == {"jobs": 0, "points": 12, "recorded": 12, "pruned": 0}
     assert bill(project.snakemake("-n", "figures").stdout) == {}

@@ -116,5 +116,10 @@ def test_what_every_job_is_given_reaches_the_measuring_ones_too(copied: Project)
 
 def test_every_experiment_is_a_target_with_a_sentence(project: Project):
     listed = project.snakemake(*CONFIG, "--list-target-rules").stdout
-    for name in ("all", "paper", "figures", "tables", "sweep_softmax", "bench_scaling"):
+    for name in ("all", "paper", "figures", "tables", "sweep_softmax", "bench_scaling", "fetch_models"):
         assert any(line.startswith(f"{name} (") for line in listed.splitlines()), listed
+
+
+def test_a_config_without_models_has_none_to_fetch(project: Project):
+    done = project.snakemake("fetch_models", *CONFIG)
+    assert done.returncode == 0 and "names no model of the hub; nothing to fetch" in done.stdout

@@ -17,6 +17,8 @@ from analysis.cli import BadInput
 from analysis.config import STAGES, Run, check, devices_of, load, sealed
 from analysis.environment import usable_cores
 from analysis.modules import closure, locate
+from rag import config as serving_config
+from rag import cost
 
 SHIPPED = "h200"
 EMBEDDED = "config/smoke.yaml"
@@ -32,6 +34,7 @@ wildcard_constraints:
 MEASURING = ("sweep", "bench")
 WHOLE = "1"  # a bench's only shard
 ENDINGS = {"figure": "pdf", "table": "tex"}
+SHOWN = ("figure", "figures", "against")  # keys that only say how records are drawn
 HAS_TEX = bool(shutil.which("latexmk") and shutil.which("pdflatex"))
 
 
@@ -83,6 +86,7 @@ def resolve_run(given, explicit):
     from kernels import plan
 
     plan.check(given)
+    serving_config.check(given, str(source))
     if workflow.is_main_process:
         given["devices"] = site.planned(given["devices"])
     else:  # a job plans the devices that its driver planned, whatever "auto" would be on its node
@@ -159,9 +163,20 @@ def minutes(device, wanted):
     return site.load().minutes(device, wanted)
 
 
+def serving(name):
+    """A RAG experiment's settings, with every default, arm and load."""
+    return serving_config.checked(RUN.config["rag"][name], f"rag.{name}")
+
+
+def gpus_of(name):
+    """A GPU for each instance of an experiment's services, on a device that is asked for as a GPU."""
+    its, number = resource(RUN.devices[0], "gpu", 0), cost.instances(serving(name))
+    return number if its and number > 1 else its
+
+
 def spec_of(stage, name, problems=None):
     """What an experiment's records depend on in the config, as text: a job is run again when it changes. Of a shard, with its problems."""
-    its = RUN.config[stage][name]
+    its = {key: value for key, value in RUN.config[stage][name].items() if key not in SHOWN}
     return json.dumps(
         [
             its if problems is None else {**its, "problems": [problem.fields() for problem in problems]},
@@ -320,21 +335,17 @@ def target_files(stage, name):
     mine = [
         item
         for item in of_run(FIGURES, RUN) + of_run(TABLES, RUN)
-        if item.stage == stage and item.stem.split(".")[0] in stem_names(stage, name)
+        if item.stage == stage and any(experiment_behind(path)[:2] == (stage, name) for path in item.records)
     ]
     records = sorted({f"results/{RUN.name}/{path}" for item in mine for path in item.records})
     return records + [f"results/{RUN.name}/{item.what}s/{item.stem}.{ENDINGS[item.what]}" for item in mine]
 
 
-def stem_names(stage, name):
-    return {f"{stage}_{name}", f"{stage}_{name}_latency", f"{stage}_{name}_throughput"}
-
-
 def describe(stage, name):
     """One sentence on an experiment, for the list of targets."""
     if stage == "rag":
-        its = RUN.config["rag"][name]
-        return f"RAG serving: {', '.join(its['arms'])} at {len(its['load']['rates'])} offered rates."
+        its = serving(name)
+        return f"RAG serving: {len(its['arms'])} arms ({', '.join(its['arms'])[:60]}) under the loads {', '.join(its['loads'])}."
     experiment = named(stage, name)
     what = "Sweep block sizes of" if stage == "sweep" else "Measure against peers"
     return f"{what} {experiment.operator.name}: {len(experiment.problems)} problems on {', '.join(RUN.devices)}."

@@ -2,10 +2,10 @@
 
 
 rule rag:
-    """Measure every arm of a RAG experiment at every offered rate; resumes from its journal."""
+    """Measure every arm of a RAG experiment under every offered load; resumes from its journal."""
     input:
         code=code("rag.experiment"),
-        retrieval=operator_code("knn"),
+        retrieval=operator_code("knn") + operator_code("ivf"),
         again=lambda w: again_input("rag", w.experiment),
     output:
         f"{RUN.folder}/rag/{{experiment}}.parquet",
@@ -15,9 +15,9 @@ rule rag:
         "../envs/blockwise.yaml"
     threads: measuring_threads()
     resources:
-        mem_mb=8000,
-        runtime=minutes(RUN.devices[0], 120),
-        gpu=resource(RUN.devices[0], "gpu", 0),
+        mem_mb=lambda w: cost.memory_mb(serving(w.experiment)),
+        runtime=lambda w: minutes(RUN.devices[0], max(30, cost.minutes(serving(w.experiment)))),
+        gpu=lambda w: gpus_of(w.experiment),
         gpu_model=resource(RUN.devices[0], "gpu_model", ""),
         slurm_partition=resource(RUN.devices[0], "slurm_partition", ""),
         slurm_account=resource(RUN.devices[0], "slurm_account", ""),

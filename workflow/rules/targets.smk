@@ -61,6 +61,19 @@ else:
             "python -m kernels.tune --promote {input} 2>&1 | tee {log}"
 
 
+rule fetch_models:
+    """Fetch the models that the config's RAG experiments name, on this machine; where there is no network afterwards they run from the cache."""
+    log:
+        f"{RUN.folder}/logs/fetch_models.log",
+    localrule: True
+    conda:
+        "../envs/blockwise.yaml"
+    params:
+        config=RUN.folder / "config.yaml",
+    shell:
+        "python -m rag.fetch --config {params.config} 2>&1 | tee {log}"
+
+
 rule report_html:
     """Snakemake's report of the run, one HTML file with every figure and its caption."""
     input:

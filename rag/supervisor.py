@@ -1,0 +1,186 @@
+"""Keeps the instances of a service running behind one address: it starts them, starts anew one that dies, and ends them all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
+
+from analysis.cli import BadInput
+from rag.board import Board
+from rag.instance import Task, serve
+from rag.settings import Settings
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 5.0
+"""Seconds beyond the time to drain that an instance has to end by itself."""
+
+
+@dataclass(eq=False)
+class _Running:
+    process: BaseProcess
+    control: Connection
+    ready: bool = False
+
+
+class Supervisor:
+    """The parent of the instances. `gpus` are what CUDA calls those of them, one each; empty where the models run elsewhere."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], gpus: Sequence[str]) -> None:
+        self.settings, self.listeners, self.gpus = settings, listeners, gpus
+        self.board = Board(settings.instances)
+        self._context = SpawnContext()
+        self._running: dict[int, _Running] = {}
+        self._signals, self._signal = os.pipe()
+        self._until: float | None = None
+        self._code = 0
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Serve until a signal ends it: 0 if all requests in hand were answered. `on_ready` is called once every instance answers.
+
+        Raises BadInput for what an instance finds wrong with the user's input.
+        """
+        for what in SIGNALS:
+            signal.signal(what, lambda *_: os.write(self._signal, b"s"))
+        if self.settings.until_eof:
+            threading.Thread(target=self._watch_input, daemon=True).start()
+        try:
+            for number in range(self.settings.instances):
+                self._start(number, again=False)
+            while self._running:
+                self._step(on_ready)
+            return self._code
+        finally:
+            self._end()
+
+    def _step(self, on_ready: Callable[[], None]) -> None:
+        """Wait for the next thing that happens, and do what follows from it."""
+        waited = None if self._until is None else max(0.0, self._until - time.monotonic())
+        running = dict(self._running)
+        happened = wait(
+            [self._signals, *(one.control for one in running.values()), *(one.process.sentinel for one in running.values())], waited
+        )
+        if not happened and waited is not None:
+            self._stop(1)
+        if self._signals in happened:
+            self._told(os.read(self._signals, 1))
+        for number, one in running.items():
+            if one.control in happened:
+                self._heard(one, on_ready)
+            if one.process.sentinel in happened and number in self._running:
+                self._ended(number, one)
+
+    def _told(self, what: bytes) -> None:
+        if what == b"e":
+            return self._stop(0)  # nobody is there to be answered
+        if self._until is not None:
+            print("ending at once: a second signal", file=sys.stderr)
+            return self._stop(1)
+        self._until = time.monotonic() + self.settings.drain_s + GRACE_S
+        for listener in self.listeners:
+            listener.close()
+        for number, one in list(self._running.items()):
+            if one.ready:
+                with contextlib.suppress(OSError):  # it has just died, as its sentinel will say
+                    one.control.send("drain")
+            else:
+                self._kill(number)
+
+    def _heard(self, one: _Running, on_ready: Callable[[], None]) -> None:
+        try:
+            said: str = one.control.recv()
+        except (EOFError, OSError):
+            return  # it ends: its sentinel says so
+        if said != "ready":
+            raise BadInput(said)
+        first = not one.ready and not self.board.restarts
+        one.ready = True
+        if first and len(self._running) == self.settings.instances and all(one.ready for one in self._running.values()):
+            on_ready()
+
+    def _ended(self, number: int, one: _Running) -> None:
+        """An instance has ended: as it was told to, or else another takes its place, unless it was never of use."""
+        one.process.join()
+        code = one.process.exitcode
+        del self._running[number]
+        one.control.close()
+        if self._until is not None:
+            self._code = self._code or int(code != 0)
+        elif not one.ready:
+            print(f"error: instance {number} ended with code {code} before it was ready; its last lines are above", file=sys.stderr)
+            self._stop(1)
+        else:
+            self.board.restarted(number)
+            print(f"instance {number} ended with code {code}; another one starts in its place", file=sys.stderr)
+            self._start(number, again=True)
+
+    def _start(self, number: int, again: bool) -> None:
+        control, theirs = self._context.Pipe()
+        task = Task(self.settings, number, self.gpus[number] if self.gpus else None, again)
+        process = self._context.Process(target=serve, args=(task, self.listeners[number], self.board, theirs), name=f"instance-{number}")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it ignores them, the new process must not see them
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self._running[number] = _Running(process, control)
+
+    def _stop(self, code: int) -> None:
+        self._code = code
+        self._end()
+
+    def _end(self) -> None:
+        """End what still runs, at once."""
+        for number in list(self._running):
+            self._kill(number)
+
+    def _kill(self, number: int) -> None:
+        one = self._running.pop(number)
+        one.control.close()
+        one.process.kill()
+        one.process.join()
+
+    def _watch_input(self) -> None:
+        """Tell of the end of standard input, which comes when the program that started this one dies, however it dies."""
+        while os.read(0, 4096):
+            pass
+        os.write(self._signal, b"e")
+
+
+def gpus(settings: Settings) -> list[str]:
+    """What CUDA calls the GPUs of `settings.instances` instances; none where one instance takes what it finds, or the models run on a CPU.
+
+    Raises BadInput where there are fewer GPUs.
+    """
+    if settings.instances == 1 or settings.device == "cpu":
+        return []
+    there = _visible()
+    if not there and settings.device == "auto":
+        return []
+    if len(there) < settings.instances:
+        raise BadInput(
+            f"--instances {settings.instances}: there are {len(there)} GPUs, and each instance needs one (--device cpu shares the CPU)"
+        )
+    return there[: settings.instances]
+
+
+def _visible() -> list[str]:
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []

@@ -1,0 +1,33 @@
+"""What an engine reports to, for tests that have no use for reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rag.api import application
+from rag.board import Board
+from rag.drain import Drain
+from rag.metrics import Metrics
+
+
+class Host:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[Any] = []
+        self.running: list[int] = []
+        self.losses: list[Exception] = []
+
+    def watch(self, stage: Any) -> None:
+        self.stages.append(stage)
+
+    def busy(self, running: int) -> None:
+        self.running.append(running)
+
+    def lost(self, error: Exception) -> None:
+        self.losses.append(error)
+
+
+def app_of(opening: Any, on_ready: Any, on_failure: Any) -> Any:
+    """The application as the only instance of a service has it."""
+    return application(opening, on_ready, on_failure, Metrics(Board(1), 0), Drain())
