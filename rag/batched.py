@@ -13,6 +13,7 @@ import torch
 from rag.batcher import Batcher, Done, Lost, Ran, Rejected
 from rag.endpoint import Endpoint, Remote
 from rag.engine import Host, Served
+from rag.graphs import sizes
 from rag.openai_api import TEXTS
 from rag.pipeline import Answer, Ask, Found
 
@@ -128,14 +129,15 @@ class BatchedEngine:
 async def batched(
     load: Callable[[], Components], arm: Mapping[str, Any], k: int, deadline_s: float, host: Host
 ) -> AsyncIterator[BatchedEngine]:
-    """Load the components without holding up the loop, warm up with the smallest and the largest batch at `k` chunks, and serve."""
+    """Load the components without holding up the loop, warm up with batches of all sizes at `k` chunks, and serve."""
 
     def ready() -> tuple[Components, Pipeline]:
         components = load()
         pipeline = components.pipeline
-        warm = pipeline.find if isinstance(components.generator, Remote) else pipeline.answer
-        for size in (1, arm["max_batch"]):
-            warm([Ask("How does it start?", k)] * size)
+        for size in sizes(arm["max_batch"]):  # which kernels search depends on the number of queries
+            found = pipeline.find([Ask("How does it start?", k)] * size)
+            if size in (1, arm["max_batch"]) and not isinstance(components.generator, Remote):
+                pipeline.write(found)
         return components, pipeline
 
     components, pipeline = await asyncio.to_thread(ready)

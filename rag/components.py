@@ -14,6 +14,7 @@ from rag.config import Experiment
 from rag.embed import Embedder, OneByOne
 from rag.endpoint import remote
 from rag.generate import Generator, Transformers
+from rag.graphs import Place
 from rag.pipeline import Pipeline
 from rag.questions import questions
 
@@ -74,7 +75,7 @@ def _generator(experiment: Experiment, arm: Mapping[str, Any], device: str) -> G
     if "endpoint" in settings:
         return remote(settings, where)
     generator = Transformers(settings, experiment.seed, device, where)
-    if device == "cuda" and arm.get("decoding") == "graph":
+    if device == "cuda" and arm.get("graphs"):
         generator.capture(arm["max_batch"])
     return generator
 
@@ -88,6 +89,8 @@ def load(experiment: Experiment, arm: Mapping[str, Any], device: str) -> Compone
     generator = _generator(experiment, arm, device)
     file = cache.path(settings["embedder"], embedder.folder, texts)
     means = cache.kept(file, lambda: embedder.passages([chunk.text for chunk in texts.chunks]))
+    if device == "cuda" and arm.get("graphs"):
+        embedder.capture(arm["max_batch"], Place())
     if arm.get("chunks"):
         asked = questions(texts, settings["questions"], experiment.seed, f"{where}.corpus")
         sources = {question.source for question in asked}

@@ -20,7 +20,7 @@ BATCHED = {
     "overlap": True,
     "embedding": "batched",
     "retrieval": "knn",
-    "decoding": "graph",
+    "graphs": True,
     "chunks": 0,
     "instances": 1,
 }

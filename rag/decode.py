@@ -1,16 +1,20 @@
-"""Greedy decoding of a batch with nothing left to the host: a static cache, and on a GPU one captured graph a step.
+"""Greedy decoding of a batch with nothing left to the host: a static cache, and on a GPU captured graphs of the prompts and of a step.
 
 `generate` of `transformers` launches each kernel of each step from Python, which takes a GPU longer than the step itself. Here a step
-reads where it is from tensors, so that the same graph, captured once a batch size, makes every token of every batch.
+reads where it is from tensors, so that the same graph, captured once a batch size, makes every token of every batch. Prompts are padded
+to one of a few lengths, with a graph each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers import StaticCache
+
+from rag.graphs import Graph, Place, sizes
 
 Watch = Callable[[int, torch.Tensor], None]
 
@@ -24,7 +28,7 @@ class Decoder:
     def __init__(self, model: Any, prompt_tokens: int, new_tokens: int, max_batch: int) -> None:
         self.model, self.prompt_tokens, self.new_tokens, self.max_batch = model, prompt_tokens, new_tokens, max_batch
         self._plans: dict[int, _Plan] = {}
-        self._place = _Place() if model.device.type == "cuda" else None
+        self._place = Place() if model.device.type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor, watch: Watch | None = None) -> torch.Tensor:
@@ -37,35 +41,28 @@ class Decoder:
 
     def warm_up(self) -> None:
         """Capture the graphs of all batch sizes, so that no request waits for it: the largest first, as the others fit into its memory."""
-        for rows in reversed(_sizes(self.max_batch)):
+        for rows in reversed(sizes(self.max_batch)):
             token = torch.zeros((rows, 1), dtype=torch.long, device=self.model.device)
             self(token, torch.ones_like(token))
 
     def _some(self, ids: torch.Tensor, mask: torch.Tensor, first: int, watch: Watch | None) -> torch.Tensor:
-        rows = next(size for size in _sizes(self.max_batch) if size >= len(ids))
+        rows = next(size for size in sizes(self.max_batch) if size >= len(ids))
         if rows not in self._plans:
             self._plans[rows] = _Plan(self.model, rows, self.prompt_tokens + self.new_tokens, self.new_tokens)
             if self._place is not None:
-                self._plans[rows].capture(self._place)
+                self._plans[rows].capture(self._place, _lengths(self.prompt_tokens))
         at = torch.arange(rows, device=ids.device).clamp(max=len(ids) - 1)  # the last prompt fills up the batch
         told = (lambda token: watch(first, token[: len(ids)])) if watch else None
         return self._plans[rows].run(ids[at], mask[at], told)[: len(ids)].clone()
 
 
-def _sizes(most: int) -> list[int]:
-    """The batch sizes that graphs are captured for: powers of two, and `most`."""
-    return [*(1 << power for power in range((most - 1).bit_length())), most]
-
-
-class _Place:
-    """Where graphs are captured: on one stream, into memory that all share, since no two run at once and none leaves anything in it."""
-
-    def __init__(self) -> None:
-        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+def _lengths(most: int) -> list[int]:
+    """The lengths of prompts that are captured, the shortest first."""
+    return sorted({-(-most // part) for part in (4, 2, 1)})
 
 
 class _Plan:
-    """The buffers of one batch size, and the graph of a step on them."""
+    """The buffers of one batch size, and the graphs of a step and of prompts on them."""
 
     def __init__(self, model: Any, rows: int, length: int, new_tokens: int) -> None:
         device = model.device
@@ -77,29 +74,39 @@ class _Plan:
         self.slot = torch.zeros(1, dtype=torch.long, device=device)
         self.number = torch.zeros(1, dtype=torch.long, device=device)
         self.out = torch.zeros((rows, new_tokens), dtype=torch.long, device=device)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.step: Graph | None = None
+        self.prompts: dict[int, tuple[Graph, torch.Tensor, torch.Tensor]] = {}
+        """By length: the graph, the ids that it reads, and their mask."""
 
-    def capture(self, place: _Place) -> None:
-        """Record a step. It runs a few times before, so that libraries have made what they make on first use."""
+    def capture(self, place: Place, lengths: Sequence[int]) -> None:
+        """Record a step, and prompts of each of `lengths`."""
         self._prefill(torch.zeros_like(self.token), torch.ones_like(self.token, dtype=torch.bool))  # of any prompt: it makes the cache
-        place.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(place.stream):
-            for _ in range(2):
-                self.number.zero_()  # there may be fewer than so many tokens to make
-                self._step()
-        torch.cuda.current_stream().wait_stream(place.stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=place.pool, stream=place.stream):
-            self._step()
+        self.step, _ = place.captured(self._step, self.number.zero_)  # there may be fewer tokens to make than it runs
+        for length in lengths:
+            ids = torch.zeros((len(self.token), length), dtype=torch.long, device=self.token.device)
+            mask = torch.ones_like(ids, dtype=torch.bool)
+            graph, _ = place.captured(functools.partial(self._prefill, ids, mask))
+            self.prompts[length] = graph, ids, mask
 
     def run(self, ids: torch.Tensor, mask: torch.Tensor, watch: Callable[[torch.Tensor], None] | None) -> torch.Tensor:
-        self._prefill(ids, mask.bool())
+        self._start(ids, mask.bool())
         for number in range(self.out.shape[1]):
             if number:
-                self._step() if self.graph is None else self.graph.replay()
+                self._step() if self.step is None else self.step.replay()
             if watch is not None:
                 watch(self.token[:, 0])
         return self.out
+
+    def _start(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+        """Run the prompts, padded further to the next length of which there is a graph."""
+        own = ids.shape[1]
+        length = next((length for length in self.prompts if length >= own), None)
+        if length is None:
+            return self._prefill(ids, mask)
+        graph, its_ids, its_mask = self.prompts[length]
+        its_mask.zero_()
+        its_ids[:, length - own :], its_mask[:, length - own :] = ids, mask
+        graph.replay()
 
     def _prefill(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
         """Run the prompts, and put the first token of each answer in its place."""

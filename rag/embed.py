@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,11 +13,14 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from rag import models, pooling, shapes
+from rag.graphs import Graph, Place, sizes
 
 TOKENS = {"cpu": 4096, "cuda": 32768}
 """Tokens of a batch at most, each text counted as long as the longest: enough to fill a device, and what bounds its memory."""
 TOKENIZED = 8192
 """Texts given to the tokenizer at once."""
+LENGTHS = (16, 32, 48, 64, 96, 128)
+"""Lengths of queries of which there are graphs."""
 _FROM_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"}
 """Models that number the positions of a text from the id of their padding + 1."""
 
@@ -44,6 +48,21 @@ class Embedder:
         self.device = device
         self.query_prefix, self.passage_prefix = models.prefixes(settings, self.folder)
         self._tokenizing = threading.Lock()  # a fast tokenizer's truncation is state
+        self._graphs: dict[tuple[int, int], tuple[Graph, torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        """By texts and tokens: the graph, the ids and the mask that it reads, and the vectors that it gives."""
+        self._replaying = threading.Lock()
+
+    @torch.inference_mode()
+    def capture(self, max_batch: int, place: Place) -> None:
+        """Embed by captured graphs from now on, up to so many short texts at once."""
+        most = TOKENS[self.device]
+        for rows in reversed(sizes(max_batch)):
+            for length in [each for each in LENGTHS if each <= self.longest and rows * each < 2 * most]:
+                ids = torch.zeros((rows, length), dtype=torch.long, device=self.device)
+                seen = torch.zeros_like(ids)
+                seen[:, 0] = 1
+                graph, vectors = place.captured(functools.partial(self._vectors, ids, seen))
+                self._graphs[rows, length] = graph, ids, seen, vectors
 
     @property
     def longest(self) -> int:
@@ -89,17 +108,39 @@ class Embedder:
         return found
 
     def _pooled(self, tokens: Sequence[np.ndarray]) -> torch.Tensor:
-        """The vectors of a batch, without waiting for the device."""
+        """The vectors of a batch."""
         longest = max(map(len, tokens))
+        fits = [(rows, length) for rows, length in self._graphs if rows >= len(tokens) and length >= longest]
+        if fits:
+            return self._replayed(tokens, *min(fits))
         if self.device == "cuda":
             longest = min(self.longest, -(-longest // 8) * 8)  # attention's kernels want masks of such widths
-        ids = np.full((len(tokens), longest), self.tokenizer.pad_token_id or 0)
+        ids, seen = self._padded(tokens, len(tokens), longest)
+        return self._vectors(ids.to(self.device), seen.to(self.device))
+
+    def _replayed(self, tokens: Sequence[np.ndarray], rows: int, length: int) -> torch.Tensor:
+        graph, its_ids, its_mask, vectors = self._graphs[rows, length]
+        ids, seen = self._padded(tokens, rows, length)
+        with self._replaying:
+            its_ids.copy_(ids)
+            its_mask.copy_(seen)
+            graph.replay()
+            found = vectors[: len(tokens)].clone()
+            if found.is_cuda:
+                torch.cuda.current_stream().synchronize()  # another thread's stream may be the next to fill the graph's memory
+        return found
+
+    def _padded(self, tokens: Sequence[np.ndarray], rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask of texts, padded on the right, and of further ones of which only the first token is seen."""
+        ids = np.full((rows, length), self.tokenizer.pad_token_id or 0)
         mask = np.zeros_like(ids)
+        mask[:, 0] = 1
         for row, each in enumerate(tokens):
             ids[row, : len(each)], mask[row, : len(each)] = each, 1
-        seen = torch.from_numpy(mask).to(self.device)
-        hidden = self.model(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=seen).last_hidden_state
-        return self.pooling(hidden.float(), seen)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def _vectors(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        return self.pooling(self.model(input_ids=ids, attention_mask=seen).last_hidden_state.float(), seen)
 
 
 class OneByOne:

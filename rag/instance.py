@@ -25,6 +25,8 @@ from rag.settings import Settings
 
 LOST, UNANSWERED = 3, 4
 """Exit codes: the device cannot be used by this process any more; requests were not answered within the time to drain."""
+SWITCH_S = 0.0005
+"""How long a thread may keep the others from Python: a stage asks for it before each kernel, and would wait Python's 5 ms every time."""
 LAST_S = 5.0
 """Seconds for the answers in hand after the device is lost, which are refusals."""
 
@@ -47,6 +49,7 @@ def serve(task: Task, listener: socket.socket, board: Board, control: Connection
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.setswitchinterval(SWITCH_S)
     if task.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = task.gpu
     elif task.settings.instances > 1:
@@ -113,6 +116,7 @@ class _Instance:
         self.board.tell(self.task.number, running)
 
     def lost(self, error: Exception) -> None:
+        traceback.print_exception(error)
         print(f"instance {self.task.number}: {error}", file=sys.stderr)
         self._end(LAST_S, LOST)
 

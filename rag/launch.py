@@ -27,14 +27,14 @@ END_S = 10.0
 def launched(arguments: Sequence[str], log: Path, ready_s: float = READY_S) -> Iterator[str]:
     """Run `python -m rag.service` with `arguments` on a free loopback port; yield its address once it answers.
 
-    What it says on standard error goes to `log` (replaced), whose last lines an error quotes. Its standard input is a pipe
+    What it says on standard error is appended to `log`, whose last lines an error quotes. Its standard input is a pipe
     from this process, so that it ends even when this process is killed. Raises BadInput where the service's own input was bad, and
     RuntimeError where it ends, or is not ready within `ready_s` seconds.
     """
     command = [sys.executable, "-m", "rag.service", "--port", "0", "--until-eof", *arguments]
     log.parent.mkdir(parents=True, exist_ok=True)
     many_files()
-    with log.open("wb") as errors:
+    with log.open("ab") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment(), start_new_session=True
         )

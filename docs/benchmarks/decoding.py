@@ -122,7 +122,7 @@ def rates(model: Any, decoder: Any, sizes: Sizes, batch: int) -> Row:
     ids, mask = prompts(batch, sizes.prompt, model)
     whole = seconds(lambda: decoder(ids, mask), sizes.samples)
     plan = decoder._plans[batch]
-    prefill = seconds(torch.inference_mode()(lambda: plan._prefill(ids, mask.bool())), sizes.samples)
+    prefill = seconds(torch.inference_mode()(lambda: plan._start(ids, mask.bool())), sizes.samples)
     row = {"batch": batch, "s": whole, "prefill_s": prefill, "requests_s": batch / whole}
     row["decode_tokens_s"] = batch * (sizes.new - 1) / (whole - prefill)
     plain = batch in sizes.plain
@@ -149,9 +149,12 @@ def generate(model: Any, ids: Any, mask: Any, new: int) -> Any:
 def embedding(sizes: Sizes, device: str) -> Iterator[Row]:
     """Queries a second at every batch size, and passages a second of a corpus."""
     from rag.embed import Embedder
+    from rag.graphs import Place
     from rag.libraries import stdlib
 
     embedder = Embedder(sizes.embedder, device, "here")
+    if device == "cuda":
+        embedder.capture(max(sizes.batches), Place())
     texts = [text for _, text in stdlib()]
     name = {"model": embedder.name, "dtype": sizes.embedder["dtype"] if device == "cuda" else "float32"}
     queries = [" ".join(text.split()[:16]) for text in texts]
@@ -209,6 +212,7 @@ def alone(sizes: Sizes, device: str) -> Iterator[Row]:
     from rag.decode import Decoder
     from rag.embed import Embedder
     from rag.generate import Transformers
+    from rag.graphs import Place
     from rag.libraries import stdlib
 
     some = min(32, max(sizes.batches))
@@ -226,6 +230,8 @@ def alone(sizes: Sizes, device: str) -> Iterator[Row]:
     queries = [" ".join(text.split()[: 4 + number % 40]) for number, (_, text) in zip(range(some), stdlib(), strict=False)]
     for dtype in ("float32", sizes.embedder["dtype"]) if device == "cuda" else ("float32",):
         embedder = Embedder({**sizes.embedder, "dtype": dtype}, device, "here")
+        if device == "cuda":
+            embedder.capture(some, Place())
         together = embedder.queries(queries)
         most = max(float((embedder.queries([query])[0] - together[at]).abs().max()) for at, query in enumerate(queries))
         yield {"model": embedder.name, "dtype": dtype, "requests": some, "largest_difference": most}

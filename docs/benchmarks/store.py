@@ -54,7 +54,7 @@ FULL = Sizes(
     repeats=30,
     memory=16 << 30,
 )
-SMALL = Sizes(models={"tiny": {"architecture": "opt", "hidden": 64, "layers": 2, "heads": 2}}, repeats=3, memory=1 << 30)
+SMALL = Sizes(models={"tiny": {"architecture": "opt", "hidden": 64, "layers": 2, "heads": 2}}, repeats=2, memory=1 << 30)
 
 
 def loads(name: str, settings: Row, sizes: Sizes, states: list[str], folder: Path, device: str, with_store: bool) -> Iterator[Row]:

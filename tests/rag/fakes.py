@@ -1,7 +1,9 @@
-"""What an engine reports to, for tests that have no use for reports."""
+"""What an engine reports to, for tests that have no use for reports; and captured graphs where there is no GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from rag.api import application
@@ -31,3 +33,25 @@ class Host:
 def app_of(opening: Any, on_ready: Any, on_failure: Any) -> Any:
     """The application as the only instance of a service has it."""
     return application(opening, on_ready, on_failure, Metrics(Board(1), 0), Drain())
+
+
+class Played:
+    """Stands in for `rag.graphs.Place` where there is no GPU: replaying is calling again, into the memory of what was given first."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def captured(self, call: Callable[[], Any], before: Callable[[], Any] = lambda: None) -> tuple[Any, Any]:
+        for _ in range(2):
+            before()
+            call()
+        before()
+        given = call()
+
+        def replay() -> None:
+            self.replays += 1
+            again = call()
+            if given is not None:
+                given.copy_(again)
+
+        return SimpleNamespace(replay=replay), given

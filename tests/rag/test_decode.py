@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rag.decode import Decoder
+from tests.rag.fakes import Played
 
 NEW, PROMPT, VOCABULARY, PAD = 6, 12, 99, 1
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -40,9 +41,14 @@ def model(request: pytest.FixtureRequest) -> Any:
         return make().eval().to(device)
 
 
-@pytest.fixture(scope="module")
-def decoder(model: Any) -> Decoder:
-    return Decoder(model, PROMPT, NEW, max_batch=5)
+@pytest.fixture(scope="module", params=["launched", "captured"])
+def decoder(model: Any, request: pytest.FixtureRequest) -> Decoder:
+    made = Decoder(model, PROMPT, NEW, max_batch=5)
+    if request.param == "launched":
+        made._place = None
+    elif made._place is None:
+        made._place = Played()
+    return made
 
 
 def padded(lengths: list[int], seed: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,6 +94,15 @@ def test_an_answer_does_not_depend_on_who_shares_its_batch(model: Any, decoder: 
     together = decoder(ids, mask)
     for row in range(len(ids)):
         assert torch.equal(decoder(ids[row : row + 1], mask[row : row + 1])[0], together[row])
+
+
+def test_all_that_a_captured_decoder_runs_is_replayed(model: Any):
+    decoder, place = Decoder(model, PROMPT, NEW, max_batch=2), Played()
+    decoder._place = place
+    for lengths in ([1], [2, PROMPT // 4 + 1], [PROMPT, 3]):
+        before = place.replays
+        decoder(*padded(lengths, 5, str(model.device)))
+        assert place.replays - before == NEW  # the prompts, and a step for each token but the first
 
 
 def test_warming_up_prepares_every_batch_size(model: Any):

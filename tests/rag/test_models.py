@@ -12,6 +12,7 @@ from rag.generate import Transformers
 from rag.index import Index
 from rag.pipeline import Ask, Pipeline, prompt
 from tests.rag.conftest import TEXTS
+from tests.rag.fakes import Played
 
 GENERATOR = {"architecture": "opt", "hidden": 32, "layers": 2, "heads": 4, "new_tokens": 8, "prompt_tokens": 64, "dtype": "float32"}
 SENTENCES = ["One.", *TEXTS.values(), "word " * 300]
@@ -32,6 +33,16 @@ def test_an_embedding_does_not_depend_on_its_batch(embedder):
     alone = torch.cat([embedder.means([text]) for text in SENTENCES])
     assert together.shape == (len(SENTENCES), 384) and together.dtype == torch.float32
     assert (together - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("texts", [1, 3, 5], ids=lambda texts: f"{texts}-texts")
+@pytest.mark.parametrize("words", [3, 40, 200], ids=lambda words: f"{words}-words")
+def test_a_captured_embedder_gives_the_same(embedder, texts, words):
+    captured, place = Embedder({"model": "minilm"}, "cpu", "test"), Played()
+    captured.capture(4, place)
+    asked = [f"{number} " + "sloop beats upwind " * (words // (3 + number)) for number in range(texts)]
+    torch.testing.assert_close(captured.means(asked), embedder.means(asked), rtol=1e-5, atol=1e-6)
+    assert (place.replays > 0) == (texts <= 4 and words <= 100)
 
 
 def test_the_mean_is_that_of_the_hidden_states(embedder):
