@@ -15,6 +15,20 @@ from analysis.environment import ROOT
 
 CAPTIONS = ROOT / "workflow" / "report"
 BENCH_FIGURES = {"speedup": "d", "scaling": "n"}  # kind: the field on its x axis unless the config says otherwise
+RAG_FIGURES: dict[str, tuple[str, ...]] = {
+    "latency": ("slo_ms",),
+    "ttft": (),
+    "throughput": ("slo_ms",),
+    "capacity": ("against",),
+    "policy": (),
+    "stages": ("against",),
+    "loads": ("against",),
+    "overload": (),
+    "quality": (),
+}  # kind: the keys of the experiment that it takes as options
+RAG_DEFAULT = ("latency", "throughput")
+_NEEDED = {"capacity": "search", "overload": "times", "ttft": "stream"}  # kind: the key of the load without which it has no records
+_TITLES = {"ttft": "Time to first token", "capacity": "Highest rates", "loads": "Latency and goodput by load", "stages": "Time by stage"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +76,11 @@ def figures(config: Mapping[str, Any], devices: Sequence[str]) -> list[Item]:
             records, title = (f"bench/{name}.{device}.parquet",), f"{kind.capitalize()} of {name} on {device}"
             items.append(Item("figure", kind, f"bench_{name}.{device}", "bench", title, records, options))
     for name, its in _section(config, "rag").items():
-        for kind in ("latency", "throughput"):
-            title = f"{kind.capitalize()} of {name}"
-            items.append(Item("figure", kind, f"rag_{name}_{kind}", "rag", title, (f"rag/{name}.parquet",), _objective(its)))
+        for kind in its.get("figures", RAG_DEFAULT):
+            _check_drawn(its, kind, f"rag.{name}")
+            title = f"{_TITLES.get(kind, kind.capitalize())} of {name}"
+            chosen = _options(its, *RAG_FIGURES[kind])
+            items.append(Item("figure", kind, f"rag_{name}_{kind}", "rag", title, (f"rag/{name}.parquet",), chosen))
     if timed := _timed(config, devices):
         items.append(Item("figure", "timeline", "timeline", "time", "Timeline of the measuring jobs", timed))
     return items
@@ -90,7 +106,10 @@ def tables(config: Mapping[str, Any], devices: Sequence[str], validated_on: Call
                 records = (f"{stage}/{name}.{device}.parquet",)
                 items.append(Item("table", stage, f"{stage}_{name}.{device}", stage, title.format(name, device), records))
     for name, its in _section(config, "rag").items():
-        items.append(Item("table", "rag", f"rag_{name}", "rag", f"Arms of {name}", (f"rag/{name}.parquet",), _objective(its)))
+        measured = (f"rag/{name}.parquet",)
+        items.append(Item("table", "rag", f"rag_{name}", "rag", f"Arms of {name}", measured, _options(its, "slo_ms")))
+        if _has(its, "search"):
+            items.append(Item("table", "capacity", f"rag_{name}_capacity", "rag", f"Highest rates of {name}", measured))
     if timed := _timed(config, devices):
         items.append(Item("table", "spent", "spent", "time", "Time of the measuring jobs", timed))
         items.append(Item("table", "spent", "spent_points", "time", "What the measuring jobs' time was spent on", timed, ("--points",)))
@@ -118,5 +137,24 @@ def _timed(config: Mapping[str, Any], devices: Sequence[str]) -> tuple[str, ...]
     )
 
 
-def _objective(its: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("--slo-ms", str(its["slo_ms"])) if its.get("slo_ms") is not None else ()
+def _check_drawn(its: Mapping[str, Any], kind: str, where: str) -> None:
+    """Raise BadInput for a figure that there is not, or that a RAG experiment will have no records for."""
+    if kind not in RAG_FIGURES:
+        raise BadInput(f"{where}.figures: {kind!r} is not one of {', '.join(RAG_FIGURES)}")
+    if kind in _NEEDED and not _has(its, _NEEDED[kind]):
+        raise BadInput(f"{where}.figures: {kind} needs the key {_NEEDED[kind]} in load, or in one of loads")
+    against = its.get("against")
+    places = [its.get("vary", {}), *its.get("arms", {}).values()]
+    if against is not None and not any(against in place for place in places) and not _has(its, against):
+        raise BadInput(f"{where}.against: no arm, vary or load has the key {against}")
+
+
+def _has(its: Mapping[str, Any], key: str) -> bool:
+    """Whether a RAG experiment has a key in any of its loads."""
+    return any(load.get(key) for load in [its.get("load", {}), *its.get("loads", {}).values()])
+
+
+def _options(its: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
+    """The options of a figure or table that follow from the keys of an experiment which it has."""
+    given = [(f"--{key.replace('_', '-')}", str(its[key])) for key in keys if its.get(key) is not None]
+    return tuple(word for option in given for word in option)

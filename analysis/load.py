@@ -6,19 +6,20 @@ neither a slow generator nor a service that sheds load looks better for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.measured import Frame
-from analysis.statistics import Summary, summary
+from analysis.measured import LOADED, Frame
+from analysis.statistics import Summary, rank, summary
 
 
-def latencies(frame: Frame) -> Any:
-    """Milliseconds from a request's scheduled time to its end; infinite where it was not answered."""
-    took = (frame["end_s"].astype(float) - frame["scheduled_s"].astype(float)) * 1000
-    return took.where(frame["status"] == "ok", np.inf)
+def latencies(frame: Frame, until: str = "end_s") -> Any:
+    """Milliseconds from a request's scheduled time to its end, or another time of it; infinite where it was not answered or has none."""
+    took = (frame[until].astype(float) - frame["scheduled_s"].astype(float)) * 1000
+    return took.where(frame["status"] == "ok", np.inf).fillna(np.inf)
 
 
 def unanswered(frame: Frame) -> str:
@@ -28,19 +29,78 @@ def unanswered(frame: Frame) -> str:
     return ", ".join(f"{counts[status]} {name}" for status, name in names.items() if status in counts)
 
 
-def rates(frame: Frame, slo_ms: float | None = None) -> Frame:
-    """One row an (arm, rate, repeat): `achieved`, answered requests a second, and `goodput`, those within `slo_ms` (NaN without one).
+def weights(frame: Frame) -> str:
+    """Whether the weights are random or a model's, the generator's first; empty where the records do not say."""
+    generators, embedders = (
+        ", ".join(sorted(set(frame[name].dropna()))) if name in frame else "" for name in ("weights", "embedder_weights")
+    )
+    return f"{generators}, the embedder's {embedders}" if embedders not in ("", generators) else generators
 
-    The seconds run from the first scheduled request to the last end, and are at least as many as the offered rate takes to
-    send so many requests.
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of `values` that at least so large a `share` of them do not exceed; infinite where it falls on such a one."""
+    return float(np.sort(np.asarray(values, dtype=float))[rank(len(values), share)])
+
+
+def offered(frame: Frame) -> Frame:
+    """`frame` without the rates that a search tried on its way, and with the column `offer`: what the arms were offered, as text.
+
+    That is a rate of the config, or a multiple of the highest rate that a search found; arms compare at the same offer. Rows are in
+    the order of loads and offers.
+    """
+    frame = frame[(frame["probe"] == "rate") | frame["multiple"].notna()]
+    by_rate = frame["multiple"].isna()
+    texts = {True: "{:g} requests/s", False: "{:g} × the highest rate"}
+    sizes = frame["rate"].where(by_rate, frame["multiple"])
+    offer = [texts[plain].format(size).removeprefix("1 × ") for plain, size in zip(by_rate, sizes, strict=True)]
+    loads = {load: number for number, load in enumerate(dict.fromkeys(frame["load"]))}
+    ordered = frame.assign(offer=offer, _load=frame["load"].map(loads), _multiple=~by_rate, _size=sizes)
+    by = ["_load", "_multiple", "_size"]
+    return ordered.sort_values(by, kind="stable").drop(columns=by).reset_index(drop=True)
+
+
+def rates(frame: Frame, slo_ms: float | None = None) -> Frame:
+    """One row a point of the load, with what became of its requests.
+
+    achieved: answered requests a second
+    goodput:  those within `slo_ms` (NaN without one)
+    p50, p99: percentiles of the latency in ms
+    rejected: share of the requests that the service refused
+    lost:     share of those that timed out or failed
+
+    The seconds run from the first scheduled request to the last answer, and are at least as many as the offered rate takes to send
+    so many requests.
     """
     frame = frame.assign(latency=latencies(frame))
+    kept = [*LOADED, "probe", "multiple", "found_rps", "valid", *(name for name in ("offer", "x", "series") if name in frame)]
     rows = []
-    for (arm, rate, repeat), found in frame.groupby(["arm", "rate", "repeat"], sort=False):
-        seconds = max(found["end_s"].max() - found["scheduled_s"].min(), len(found) / rate)
-        good = np.nan if slo_ms is None else (found["latency"] <= slo_ms).sum() / seconds
-        rows.append({"arm": arm, "rate": rate, "repeat": repeat, "achieved": (found["status"] == "ok").sum() / seconds, "goodput": good})
+    for _, found in frame.groupby(list(LOADED), sort=False):
+        point = found[kept].iloc[0].to_dict()
+        answered = found["status"] == "ok"
+        seconds = max(len(found) / point["rate"], found["end_s"][answered].max() - found["scheduled_s"].min())
+        rows.append(
+            {
+                **point,
+                "achieved": answered.sum() / seconds,
+                "goodput": np.nan if slo_ms is None else (found["latency"] <= slo_ms).sum() / seconds,
+                "p50": percentile(found["latency"], 0.5),
+                "p99": percentile(found["latency"], 0.99),
+                "rejected": (found["status"] == "rejected").mean(),
+                "lost": found["status"].isin(["timeout", "error"]).mean(),
+            }
+        )
     return pd.DataFrame(rows)
+
+
+def over_peak(found: Frame) -> Frame:
+    """The rows of `rates` at multiples of the highest rate, with `peak` and `over_peak`.
+
+    The peak is the highest goodput of the same arm and load in the same repeat, at whichever rate; points that are not valid make none.
+    """
+    searched = found[(found["probe"] != "rate") & found["valid"].astype(bool)]
+    peaks = searched.groupby(["arm", "load", "repeat"], as_index=False).agg(peak=("goodput", "max"))
+    multiples = found[found["multiple"].notna()].merge(peaks, on=["arm", "load", "repeat"])
+    return multiples.assign(over_peak=multiples["goodput"] / multiples["peak"])
 
 
 def over_repeats(values: Any) -> Summary:

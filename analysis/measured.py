@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ Frame = Any
 
 POINT = ("point", "experiment", "operator", "backend", "status", "reason", "problem", "block", "device", "device_kind", "samples_ms")
 REQUEST = ("arm", "rate", "repeat", "request", "scheduled_s", "end_s", "status", "device")
+LOADED = ("arm", "load", "rate", "repeat")
+"""What tells the points of a RAG experiment apart."""
+_UNSAID = {
+    **{"load": "", "arm_settings": "{}", "load_settings": "{}", "probe": "rate", "multiple": math.nan, "found_rps": math.nan},
+    **{"valid": True, "invalid": "", "slo_ms": math.inf},
+}
+"""What a RAG experiment's records mean that lack one of these columns."""
 BASELINE = "numpy"
 
 
@@ -82,13 +90,16 @@ def tuned(frame: Frame) -> Frame:
 
 
 def requests(path: Path | str) -> Frame:
-    """The requests of one RAG experiment's file, the latest attempt of each (arm, rate, repeat). Raises BadInput as `points` does."""
+    """The requests of one RAG experiment's file, the latest attempt of each point and of each search. Raises BadInput as `points` does."""
     frame = read(path, REQUEST)
     if frame.empty:
         raise BadInput(f"{path}: no records in it; run its stage again")
     _one_device(frame, path)
+    frame = frame.assign(**{name: value for name, value in _UNSAID.items() if name not in frame})
     if "attempt" in frame:
-        frame = frame[frame["attempt"] == frame.groupby(["arm", "rate", "repeat"])["attempt"].transform("max")]
+        by_itself = frame["rate"].where(frame["probe"] == "rate", 0)  # a search's rates are one measurement
+        latest = frame.groupby(["arm", "load", "repeat", by_itself])["attempt"].transform("max")
+        frame = frame[frame["attempt"] == latest]
     return frame.reset_index(drop=True)
 
 

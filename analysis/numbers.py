@@ -21,15 +21,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.accounts import accounts, minutes_of, spent
+from analysis.capacity import capacities
 from analysis.cli import BadInput, replacing, run
-from analysis.load import latencies, over_repeats, rates
+from analysis.load import latencies, offered, over_peak, over_repeats, rates
 from analysis.measured import BASELINE, Frame, canonical, device, label, mapping, points, read, requests, timed, tuned, varying
+from analysis.retrieval import quality
 from analysis.statistics import Summary, ratio, summary
 from analysis.style import compact, digits
 from analysis.tables import compile as compile_table
 from analysis.tables import escape
 from analysis.tables import validate as validate_table
-from analysis.tables.rag import quality
 from analysis.tables.sweep import gain
 
 _DIGITS = dict(zip("0123456789", ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"], strict=True))
@@ -178,20 +179,41 @@ def _benched(path: Path, file: str) -> Iterator[Number]:
 
 
 def _served(path: Path, file: str) -> Iterator[Number]:
+    """A RAG experiment's: at each rate of the config and each multiple of the highest rates, and of the searches."""
     frame = requests(path)
-    source, achieved = _Source(file, frame, *_planned(path)), rates(frame)
-    for (arm, rate), rows in frame.groupby(["arm", "rate"]):
-        words, at = [arm, "at", float(rate)], f"{arm} at {rate:g} requests/s"
-        answered = over_repeats(achieved[(achieved["arm"] == arm) & (achieved["rate"] == rate)]["achieved"])
-        took = latencies(rows)
-        yield source.number(rows, answered, "requests/s", f"{at}, answered", *words, "Achieved")
-        yield source.number(rows, summary(took, 0.5), "ms", f"{at}, median latency from the schedule", *words, "MedianMs")
-        yield source.number(rows, summary(took, 0.99), "ms", f"{at}, 99th percentile of the latency", *words, "TailMs")
-        yield source.number(rows, int((rows["status"] != "ok").sum()), "count", f"{at}, requests not answered", *words, "Unanswered")
-        name, hits, mrr = quality(rows)
-        if hits is not None and mrr is not None:
-            yield source.number(rows, hits, name, f"{at}, answers that retrieved their source", *words, "Hits")
-            yield source.number(rows, mrr, "MRR", f"{at}, mean reciprocal rank of the source", *words, "Mrr")
+    shared, source = offered(frame), _Source(file, frame, *_planned(path))
+    several = frame["load"].nunique() > 1
+    points = over_peak(rates(frame, frame["slo_ms"].iloc[0]))
+    achieved = rates(shared)
+    for (arm, load, offer), rows in shared.groupby(["arm", "load", "offer"]):
+        rate, multiple = rows[["rate", "multiple"]].iloc[0]
+        who, name = (f"{arm} under {load}", [arm, load]) if several else (arm, [arm])
+        words = [*name, "at", float(rate)] if math.isnan(multiple) else [*name, "times", float(multiple)]
+        mine = (achieved["arm"] == arm) & (achieved["load"] == load) & (achieved["offer"] == offer)
+        yield from _answers(source, rows, f"{who} at {offer}", words, over_repeats(achieved[mine]["achieved"]))
+        shares = points[(points["arm"] == arm) & (points["load"] == load) & (points["multiple"] == multiple)]["over_peak"].dropna()
+        if len(shares):
+            yield source.number(rows, over_repeats(shares), "ratio", f"{who} at {offer}, goodput over its peak", *words, "GoodputOverPeak")
+    for each in capacities(frame):
+        who, words = (f"{each.arm} under {each.load}", [each.arm, each.load]) if several else (each.arm, [each.arm])
+        rows = frame[(frame["arm"] == each.arm) & (frame["load"] == each.load) & (frame["probe"] == "search")]
+        yield source.number(rows, each.highest, "requests/s", f"{who}, highest rate that meets the objective", *words, "Highest")
+        if each.over_first:
+            first = frame["arm"].iloc[0]
+            both = frame[frame["arm"].isin([first, each.arm]) & (frame["load"] == each.load) & (frame["probe"] == "search")]
+            yield source.number(both, each.over_first, "×", f"{who}, highest rate over that of {first}", *words, "HighestOverFirst")
+
+
+def _answers(source: _Source, rows: Frame, at: str, words: list[Any], answered: Summary) -> Iterator[Number]:
+    """What one arm answered of one offer, how fast and how well."""
+    took, its = latencies(rows), quality(rows)
+    yield source.number(rows, answered, "requests/s", f"{at}, answered", *words, "Achieved")
+    yield source.number(rows, summary(took, 0.5), "ms", f"{at}, median latency from the schedule", *words, "MedianMs")
+    yield source.number(rows, summary(took, 0.99), "ms", f"{at}, 99th percentile of the latency", *words, "TailMs")
+    yield source.number(rows, int((rows["status"] != "ok").sum()), "count", f"{at}, requests not answered", *words, "Unanswered")
+    if its:
+        yield source.number(rows, its.hits, f"hit@{its.k}", f"{at}, answers that retrieved their source", *words, "Hits")
+        yield source.number(rows, its.reciprocal, "MRR", f"{at}, mean reciprocal rank of the source", *words, "Mrr")
 
 
 def _spent(folder: Path) -> Iterator[Number]:

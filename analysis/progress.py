@@ -1,4 +1,4 @@
-"""How far a run's sweeps and benches are, from their journals: one line, while the jobs run wherever they run.
+"""How far a run's experiments are, from their journals: one line, while the jobs run wherever they run.
 
     python -m analysis.progress results/smoke
     python -m analysis.progress results/smoke --follow
@@ -29,18 +29,25 @@ EVERY_S = 60.0
 RECENT_S = 600.0
 """The last so many seconds say how fast points are measured."""
 Asked = tuple[str, str, str]
-"""Stage, experiment, planned device."""
-_KEY = ("backend", "problem", "block", "role")
+"""Stage, experiment, planned device (none of a RAG experiment)."""
+_KERNELS = ("backend", "problem", "block", "role")
+_SERVICES = ("arm", "load_settings", "rate", "repeat")
 
 
 @dataclass
 class Target:
-    """An experiment on a planned device: `wanted` points, and those that are recorded of its `attempt`, by what they measure."""
+    """An experiment on a planned device: `wanted` points, and those that are recorded of its `attempt`, by what they measure.
+
+    `key` names the fields of a record that say what it measures, the first of them whose code is one. A search goes on until it has
+    found its rate: its points are not among those wanted, and `searches` says that there are any.
+    """
 
     journal: Path
     records: Path
     wanted: int
     attempt: int = 1
+    key: tuple[str, ...] = _KERNELS
+    searches: bool = False
     points: dict[str, dict[str, Any]] = field(default_factory=dict)
     _read: dict[Path, int] = field(default_factory=dict)
     _begun: dict[Path, str] = field(default_factory=dict)
@@ -59,13 +66,16 @@ class Target:
                     continue  # torn by a kill: its point is measured again
 
     def _take(self, record: Mapping[str, Any], path: Path) -> None:
-        key = json.dumps([record[name] for name in _KEY], sort_keys=True)
-        its = {name: record[name] for name in ("point", "backend", "status", "started", "attempt")}
+        key = json.dumps([record[name] for name in self.key], sort_keys=True)
+        its = {name: record[name] for name in ("point", self.key[0], "started", "attempt")}
+        its["failed"] = record["status"] == "failed" if "status" in record else not record["valid"]
+        its["searched"] = "search" in record.get("load_settings", ())
         begun, before = self._begun.setdefault(path, its["started"]), self.points.get(key)
         if its["attempt"] < self.attempt or (before and before["attempt"] > its["attempt"]):
             return
-        if before and before["point"] != its["point"]:  # the code changed: all that the backend had measured is wanted again
-            stale = [one for one, old in self.points.items() if old["backend"] == its["backend"] and old["started"] < begun]
+        if before and before["point"] != its["point"]:  # the code changed: all that the backend or arm had measured is wanted again
+            of = self.key[0]
+            stale = [one for one, old in self.points.items() if old[of] == its[of] and old["started"] < begun]
             for one in stale:
                 del self.points[one]
         self.points[key] = its
@@ -81,7 +91,7 @@ class Target:
 
     @property
     def left(self) -> int:
-        return 0 if self.over else max(0, self.wanted - len(self.points))
+        return 0 if self.over else max(0, self.wanted - sum(not its["searched"] for its in self.points.values()))
 
 
 def targets(folder: Path, asked: Collection[Asked] | None = None) -> list[Target]:
@@ -103,7 +113,19 @@ def targets(folder: Path, asked: Collection[Asked] | None = None) -> list[Target
                 problems = feasible(experiment, device, gpu.memory_gb if gpu else None).problems
                 wanted = expected(replace(experiment, problems=problems), plan.kind(device))
                 found.append(Target(stage / "journal" / name, stage / f"{name}.parquet", wanted, wished))
-    return found
+    names = [name for name in config.get("rag") or {} if asked is None or ("rag", name, "") in asked]
+    return found + [served(folder, name, config["rag"][name]) for name in names]
+
+
+def served(folder: Path, name: str, block: Mapping[str, Any]) -> Target:
+    """A RAG experiment of the run in `folder`."""
+    from rag.config import checked
+
+    settings, stage = checked(block, f"{folder / 'config.yaml'}: rag.{name}"), folder / "rag"
+    rates = [len(load.get("rates", ())) for load in settings["loads"].values()]
+    wanted = len(settings["arms"]) * settings["repeats"] * sum(rates)
+    wished = attempt(folder, "rag", name)
+    return Target(stage / "journal" / name, stage / f"{name}.parquet", wanted, wished, _SERVICES, 0 in rates)
 
 
 def expected(experiment: Experiment, kind: str) -> int:
@@ -122,10 +144,12 @@ def expected(experiment: Experiment, kind: str) -> int:
 def state(every: Sequence[Target]) -> str:
     """Points done and failed, and experiments done and begun."""
     points = [its for each in every for its in each.points.values()]
-    total, failed = len(points) + sum(each.left for each in every), sum(its["status"] == "failed" for its in points)
+    total, failed = len(points) + sum(each.left for each in every), sum(its["failed"] for its in points)
     over, begun = sum(each.over for each in every), sum(bool(each.points) and not each.over for each in every)
     share = 100 * len(points) // max(1, total)
-    return f"{len(points)} of {total} points ({share} %), {failed} failed; {over} of {len(every)} experiments done, {begun} begun"
+    unknown = sum(each.searches and not each.over for each in every)
+    more = f"; {unknown} with searches, whose points are not known beforehand" if unknown else ""
+    return f"{len(points)} of {total} points ({share} %), {failed} failed; {over} of {len(every)} experiments done, {begun} begun{more}"
 
 
 def outlook(every: Sequence[Target], now: float) -> str:
@@ -174,7 +198,7 @@ def follow_beside(folder: Path, asked: Collection[Asked]) -> threading.Thread:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Say how far a run's sweeps and benches are.")
+    parser = argparse.ArgumentParser(description="Say how far a run's experiments are.")
     parser.add_argument("run", type=Path, help="the run's folder, such as results/smoke")
     parser.add_argument("--follow", action="store_true", help=f"again every {EVERY_S:g} s in which it changed, until all is done")
     options = parser.parse_args()

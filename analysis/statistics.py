@@ -18,6 +18,8 @@ from analysis.cli import BadInput
 
 LEVEL = 0.95
 RESAMPLES = 2000
+MANY = 2000
+"""Samples beyond which the interval of a quantile is not resampled but computed, as it would be of endless resamples."""
 _BATCH = 4_000_000  # values drawn at a time: bounds the memory of large sample sets to some 30 MB
 
 
@@ -41,7 +43,7 @@ def summary(samples: Sequence[float], quantile: float = 0.5) -> Summary:
     where there are no samples, or one is NaN.
     """
     values = _checked(samples)
-    if quantile != 0.5 or not np.isfinite(values).all():
+    if quantile != 0.5 or len(values) > MANY or not np.isfinite(values).all():
         return _order_statistic(np.sort(values), quantile)
     low, high = _interval((values,), np.median)
     return Summary(float(np.median(values)), low, high, len(values))
@@ -58,6 +60,17 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
 
     low, high = _interval((a, b), statistic)
     return Summary(float(np.median(a) / np.median(b)), low, high, min(len(a), len(b)))
+
+
+def mean(clusters: Sequence[Sequence[float]]) -> Summary:
+    """The mean of all samples, with an interval over their `clusters`, such as the answers to one question; n counts the clusters."""
+    sums, counts = (_checked([function(cluster) for cluster in clusters]) for function in (sum, len))
+
+    def statistic(resampled: np.ndarray, axis: int) -> np.ndarray:
+        return np.sum(sums[resampled], axis=axis) / np.sum(counts[resampled], axis=axis)
+
+    low, high = _interval((np.arange(len(sums)),), statistic)
+    return Summary(float(sums.sum() / counts.sum()), low, high, len(sums))
 
 
 def order_interval(samples: Sequence[float]) -> tuple[float, float]:
@@ -96,17 +109,36 @@ def _checked(samples: Sequence[float]) -> np.ndarray:
 
 
 def _order_statistic(ordered: np.ndarray, quantile: float) -> Summary:
-    """The `quantile` of sorted values as one of them, never between two; resamples their ranks, which are finite where they are not."""
+    """The `quantile` of sorted values as one of them, never between two; resamples their ranks, which are finite where they are not.
+
+    A resample's quantile is at most the value of rank r where enough of its draws are, and those are as many as a binomial says.
+    """
+    if len(ordered) > MANY:
+        return _of_many(ordered, quantile)
 
     def statistic(ranks: np.ndarray, axis: int) -> np.ndarray:
         return np.quantile(ranks, quantile, axis=axis, method="inverted_cdf")
 
     ranks = np.arange(len(ordered), dtype=np.float64)
-    middle = float(ordered[int(statistic(ranks, 0))])
+    middle = float(ordered[rank(len(ordered), quantile)])
     low, high = _interval((ranks,), statistic)
     if math.isnan(low):
         return Summary(middle, low, high, len(ordered))
     return Summary(middle, float(ordered[math.floor(low)]), float(ordered[math.ceil(high)]), len(ordered))
+
+
+def rank(n: int, quantile: float) -> int:
+    """Where a quantile of `n` sorted values stands among them, from 0: always at one of them, never between two."""
+    return int(np.quantile(np.arange(n), quantile, method="inverted_cdf"))
+
+
+def _of_many(ordered: np.ndarray, quantile: float) -> Summary:
+    from scipy.stats import binom
+
+    n, needed = len(ordered), 1 + rank(len(ordered), quantile)
+    at_most = binom.sf(needed - 1, n, np.arange(1, n + 1) / n)  # by rank, that a resample's quantile is no higher
+    low, high = (int(np.searchsorted(at_most, share)) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Summary(float(ordered[needed - 1]), float(ordered[low]), float(ordered[min(high, n - 1)]), n)
 
 
 def _interval(data: tuple[np.ndarray, ...], statistic: Callable[..., np.ndarray]) -> tuple[float, float]:

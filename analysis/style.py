@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -66,6 +67,11 @@ def grid(panels: int, height: float = 2.3, columns: int = 2, width: float = WIDT
     return figure, axes[:panels]
 
 
+def some(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of `items`, spread evenly, the first and the last among them."""
+    return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
+
+
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each name, in their order; the packaged backends have the same ones everywhere."""
     names = list(dict.fromkeys(names))
@@ -77,8 +83,12 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def arms(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """As `looks`, with a line style for each name besides."""
-    return {name: look | {"linestyle": LINES[number % len(LINES)]} for number, (name, look) in enumerate(looks(names).items())}
+    """As `looks`, with a line style for each name besides; more names than there are colours have shades, in their order."""
+    found = looks(names)
+    if len(found) > len(_COLORS):
+        shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.88, len(found)))
+        found = {name: look | {"color": to_hex(shade)} for (name, look), shade in zip(found.items(), shades, strict=True)}
+    return {name: look | {"linestyle": LINES[number % len(LINES)]} for number, (name, look) in enumerate(found.items())}
 
 
 def head(figure: Figure, *parts: str) -> None:
@@ -98,12 +108,24 @@ def message(text: str) -> Figure:
     return figure
 
 
+_HANDLE_INCHES, _LETTER_INCHES, _ROW_INCHES = 0.55, 0.05, 0.17  # of a legend's entry, and of a row of them
+
+
 def legend(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
-    """One legend under all axes."""
-    if handles:
-        rows = math.ceil(len(handles) / columns)
-        balanced = math.ceil(len(handles) / rows)
-        figure.legend(handles=handles, loc="outside lower center", ncols=balanced, columnspacing=1.4, handlelength=2.2)
+    """One legend under all axes, of at most so many columns as there is room for; of many rows the figure is higher for it."""
+    if not handles:
+        return
+    names = [len(str(handle.get_label())) for handle in handles]
+    rows = next(rows for rows in range(math.ceil(len(names) / columns), len(names) + 1) if rows == len(names) or _fits(figure, names, rows))
+    figure.set_figheight(figure.get_figheight() + _ROW_INCHES * max(0, rows - 2))
+    balanced = math.ceil(len(handles) / rows)
+    figure.legend(handles=handles, loc="outside lower center", ncols=balanced, columnspacing=1.4, handlelength=2.2)
+
+
+def _fits(figure: Figure, names: Sequence[int], rows: int) -> bool:
+    """Whether a legend of names of so many letters in so many rows is no wider than the figure."""
+    widths = [_HANDLE_INCHES + _LETTER_INCHES * max(names[start : start + rows]) for start in range(0, len(names), rows)]
+    return sum(widths) <= figure.get_figwidth()
 
 
 def compact(value: float) -> str:

@@ -6,15 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import NullFormatter
+from matplotlib.patches import Patch
 
 from analysis import style
 from analysis.cli import run
-from analysis.figures import command
+from analysis.figures import command, maps
 from analysis.measured import Frame, canonical, common, device, label, points, samples_text, timed, varying
 
 _CLASSES = (
@@ -53,7 +50,7 @@ def draw(records: Path | str) -> Any:
     backends = list(dict.fromkeys(frame["backend"]))
     groups = (rows for _, rows in frame.groupby(["key", "backend"], sort=False))
     every = sorted(groups, key=lambda rows: backends.index(rows["backend"].iloc[0]))
-    spaces = [every[at] for at in np.unique(np.linspace(0, len(every) - 1, MOST_MAPS).round().astype(int))]
+    spaces = style.some(every, MOST_MAPS)
     small = len(spaces) > 6
     height = (1.75 if small else 2.2) if any(len(_shown(rows)) > 1 for rows in spaces) else 1.3
     figure, axes = style.grid(len(spaces), height=height, columns=3 if small else 2)
@@ -93,58 +90,13 @@ def _map(figure: Any, axis: Any, rows: Frame, small: bool) -> list[tuple[str, st
         if np.isnan(values[row, column]):
             worst = cell.sort_values("status").iloc[0]  # "failed" before "pruned"
             used.append(reason_class(worst["reason"]))
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, edgecolor="#999999", linewidth=0, zorder=1, **_CELL[worst["status"]]))
-            text = axis.text(column, row, used[-1][0], ha="center", va="center", fontsize=7)
-            text.set_bbox({"facecolor": "#EEEEEE", "edgecolor": "none", "pad": 0.8})
+            maps.hatch(axis, column, row, used[-1][0], _CELL[worst["status"]])
         elif cell["status"][cell["median"].idxmin()] == "stopped":
             signs[row, column] = STOPPED
-    _color(figure, axis, values, signs, small)
-    _label(axis, shown, xs, ys)
+    maps.color(figure, axis, values, signs, small)
+    texts = [_size(value) for value in xs] if shown else [""] * len(xs)
+    maps.label(axis, texts, [_size(value) for value in ys], [*shown, "no block parameters"][0], shown[1] if len(shown) > 1 else "")
     return used
-
-
-def _color(figure: Any, axis: Any, values: np.ndarray, signs: np.ndarray, small: bool) -> None:
-    """The measured cells in colour with their signs and medians written in, and the outline of the smallest."""
-    colors = matplotlib.colormaps["cividis_r"]
-    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
-    if low > high:
-        axis.set_xlim(-0.5, values.shape[1] - 0.5)
-        axis.set_ylim(-0.5, values.shape[0] - 0.5)
-        return
-    norm = LogNorm(low, max(high, low * 1.01))
-    image = axis.imshow(values, cmap=colors, norm=norm, origin="lower", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            dark = sum(colors(norm(value))[:3]) < 1.5
-            size = 5 if small or values.shape[1] > 6 else 7
-            text, color = signs[row, column] + style.digits(value), "white" if dark else "black"
-            axis.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
-    row, column = np.unravel_index(np.nanargmin(values), values.shape)
-    inside = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2, zorder=3)
-    axis.add_patch(inside)
-    if small:  # no room for a scale, and every cell has its number
-        return
-    bar = figure.colorbar(image, ax=axis, pad=0.02, fraction=0.06)
-    style.log_values(bar.ax.yaxis)
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)
-
-
-def _label(axis: Any, shown: list[str], xs: list[int], ys: list[int]) -> None:
-    axis.grid(visible=False)
-    axis.tick_params(length=0)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.set_xticks(range(len(xs)), [_size(value) for value in xs])
-    axis.set_yticks(range(len(ys)), [_size(value) for value in ys])
-    axis.set_xlabel(shown[0] if shown else "no block parameters")
-    if not shown:
-        axis.set_xticks([])
-    if len(shown) > 1:
-        axis.set_ylabel(shown[1])
-    else:
-        axis.set_yticks([])
 
 
 def _size(value: int) -> str:

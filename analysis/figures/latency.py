@@ -10,39 +10,45 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.cli import run
-from analysis.figures import command
-from analysis.load import latencies, unanswered
+from analysis.figures import command, serving
+from analysis.load import latencies, offered, unanswered
 from analysis.measured import Frame, device, requests
 
-SLO: dict[str, Any] = {"color": style.GREY, "linestyle": ":", "linewidth": 1.2}
+MOST_PANELS = 12
+"""Panels beyond which those drawn are some of them, spread evenly."""
 
 
-def draw(records: Path | str, slo_ms: float | None = None) -> Any:
-    """The figure: a panel an offered rate. Requests never answered count among all, so their curves end below 1."""
-    frame = requests(records)
-    rates = sorted(frame["rate"].unique())
-    figure, axes = style.grid(len(rates), height=1.9, columns=3)
-    looks = style.arms(sorted(frame["arm"].unique()))
-    answered = latencies(frame)
-    span = answered[np.isfinite(answered)]
-    for number, (axis, rate) in enumerate(zip(axes, rates, strict=True)):
-        for arm, its in looks.items():
-            _curve(axis, answered[(frame["rate"] == rate) & (frame["arm"] == arm)], its)
+def draw(records: Path | str, slo_ms: float | None = None, until: str = "end_s") -> Any:
+    """The figure: a panel a load and offer. Requests never answered count among all, so their curves end below 1.
+
+    A latency ends at the column `until`: an answer's end, or its first token.
+    """
+    frame = offered(requests(records))
+    looks = style.arms(frame["arm"].unique())
+    valid = serving.only_valid(frame)
+    valid = valid.assign(latency=latencies(valid, until))
+    if not np.isfinite(valid["latency"]).any():
+        return style.message("No latencies: the records have no valid point with an answer at a rate that arms share.")
+    every = [rows for _, rows in valid.groupby(["load", "offer"], sort=False)]
+    panels = style.some(every, MOST_PANELS)
+    figure, axes = style.grid(len(panels), height=1.9, columns=3)
+    loads = serving.several(frame["load"])
+    span = valid["latency"][np.isfinite(valid["latency"])]
+    for number, (axis, rows) in enumerate(zip(axes, panels, strict=True)):
+        for arm, found in rows.groupby("arm", sort=False):
+            _curve(axis, found["latency"], looks[arm])
         if slo_ms is not None:
-            axis.axvline(slo_ms, **SLO)
-        axis.set_title(f"{rate:g} requests/s offered")
-        axis.set_xlabel("latency (ms)")
+            axis.axvline(slo_ms, **serving.GUIDE)
+        axis.set_title(serving.wrapped(serving.load_of(rows["load"].iloc[0], loads), serving.at(rows["offer"].iloc[0])))
+        axis.set_xlabel("latency (ms)" if until == "end_s" else "time to first token (ms)")
         if number % 3 == 0:
             axis.set_ylabel("share of requests")
         axis.set_ylim(-0.02, 1.04)
-        if len(span):
-            axis.set_xlim(min(span.min(), slo_ms or np.inf) / 1.3, max(span.max(), slo_ms or 0) * 1.3)
+        axis.set_xlim(min(span.min(), slo_ms or np.inf) / 1.3, max(span.max(), slo_ms or 0) * 1.3)
         style.log_values(axis.xaxis)
-    _head(figure, frame)
-    handles = [Line2D([], [], label=arm, **look) for arm, look in looks.items()]
-    if slo_ms is not None:
-        handles.append(Line2D([], [], label=f"objective: {slo_ms:g} ms", **SLO))
-    style.legend(figure, handles)
+    _head(figure, frame, valid, f"{len(panels)} of {len(every)} panels, spread evenly" if len(panels) < len(every) else "")
+    objective = [] if slo_ms is None else [Line2D([], [], label=f"objective: {slo_ms:g} ms", **serving.GUIDE)]
+    style.legend(figure, serving.handles(looks) + objective)
     return figure
 
 
@@ -56,28 +62,24 @@ def _curve(axis: Any, values: Any, look: dict[str, Any]) -> None:
     axis.plot(finite[-1], share[-1], color=look["color"], marker=look["marker"])
 
 
-def _head(figure: Any, frame: Frame) -> None:
-    counts = sorted({len(rows) for _, rows in frame.groupby(["arm", "rate"])})
+def _head(figure: Any, frame: Frame, valid: Frame, drawn: str) -> None:
+    counts = sorted({len(rows) for _, rows in valid.groupby(["arm", "load", "offer"])})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    lost, repeats = unanswered(frame), frame["repeat"].nunique()
-    missing = f"not answered, counted as never: {lost}" if lost else "all answered"
-    weights = sorted(set(frame["weights"].dropna())) if "weights" in frame else []
+    lost, repeats, wrong = unanswered(valid), valid["repeat"].nunique(), serving.invalid(frame)
     style.head(
         figure,
         device(frame),
         f"{n} requests a curve" + (f", {repeats} repeats pooled" if repeats > 1 else ""),
         "latency counted from the scheduled time",
-        missing,
-        f"{', '.join(weights)} weights" if weights else "",
+        f"not answered, counted as never: {lost}" if lost else "all answered",
+        serving.weights(frame),
+        f"left out: {wrong} not valid" if wrong else "",
+        drawn,
     )
 
 
 def main() -> int:
-    return command(
-        draw,
-        "Draw the latency distributions of a RAG experiment.",
-        ("--slo-ms", {"type": float, "help": "the latency objective in ms, drawn as a line (default: none)"}),
-    )
+    return command(draw, "Draw the latency distributions of a RAG experiment.", serving.SLO_MS)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import importlib
 import pytest
 import yaml
 
-from analysis import catalog
+from analysis import catalog, factors
 from analysis.cli import BadInput
 from tests.analysis import synthetic
 
@@ -59,6 +59,57 @@ def test_every_kind_has_a_module_a_caption_that_begins_with_a_question_and_a_ste
 def test_a_config_of_nothing_plans_nothing():
     assert catalog.figures({}, ["cpu"]) == []
     assert catalog.tables({"sweep": None, "rag": {}}, ["cpu"], lambda operator, device: []) == []
+
+
+SEARCH = {
+    "load": {"search": {"start": 4}, "times": [2]},
+    "arms": {"a": {"service": "batched"}},
+    "vary": {"instances": [1, 2]},
+    "slo_ms": 500,
+}
+
+
+def test_a_rag_experiment_names_its_figures():
+    config = {"rag": {"x": SEARCH | {"figures": ["capacity", "overload", "stages"], "against": "instances"}}}
+    found = {item.stem: item.options for item in catalog.figures(config, ["cpu"])}
+    assert found == {
+        "rag_x_capacity": ("--against", "instances"),
+        "rag_x_overload": (),
+        "rag_x_stages": ("--against", "instances"),
+    }
+    assert {"rag_x", "rag_x_capacity"} <= {item.stem for item in catalog.tables(config, ["cpu"], lambda operator, device: [])}
+
+
+def test_without_a_search_there_is_no_table_of_highest_rates():
+    assert "capacity" not in {item.kind for item in catalog.tables(CONFIG, ["cpu"], lambda operator, device: [])}
+
+
+@pytest.mark.parametrize("kind", catalog.RAG_FIGURES)
+def test_every_kind_of_rag_figure_has_a_module_and_a_caption_that_begins_with_a_question(kind: str):
+    assert hasattr(importlib.import_module(f"analysis.figures.{kind}"), "main")
+    assert "?" in catalog.caption(kind).partition("\n")[0]
+
+
+def test_the_schema_lists_the_kinds_and_factors_that_there_are():
+    its = yaml.safe_load((catalog.CAPTIONS.parent / "schemas/rag.schema.yaml").read_text())["$defs"]["experiment"]["properties"]
+    assert set(its["figures"]["items"]["enum"]) == set(catalog.RAG_FIGURES)
+    assert tuple(its["figures"]["default"]) == catalog.RAG_DEFAULT
+    assert set(its["against"]["enum"]) == set(factors.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"figures": ["pie"]}, r"rag\.x\.figures: 'pie' is not one of latency, ttft"),
+        ({"figures": ["capacity"], "load": {"rates": [1]}}, r"rag\.x\.figures: capacity needs the key search in load"),
+        ({"figures": ["ttft"]}, r"rag\.x\.figures: ttft needs the key stream in load"),
+        ({"against": "nprobe"}, r"rag\.x\.against: no arm, vary or load has the key nprobe"),
+    ],
+    ids=["unknown", "no search", "no stream", "no factor"],
+)
+def test_a_rag_figure_that_would_have_no_records_is_refused(changes: dict[str, object], message: str):
+    with pytest.raises(BadInput, match=message):
+        catalog.figures({"rag": {"x": SEARCH | changes}}, ["cpu"])
 
 
 def test_a_figure_that_there_is_not_is_refused():

@@ -13,7 +13,7 @@ import pytest
 from analysis import numbers, provenance
 from analysis.cli import BadInput
 from analysis.records import write_parquet
-from tests.analysis import synthetic
+from tests.analysis import served, synthetic
 
 
 @pytest.fixture
@@ -48,6 +48,35 @@ def test_macros_are_letters_alone_and_each_is_in_the_sidecar(made: Path):
 )
 def test_values_are_those_of_the_records(made: Path, name: str, value: float):
     assert json.loads((made / "numbers.json").read_text())[name]["value"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SearchedCourseHighest", served.highest(3)),
+        ("SearchedBatchedHighest", served.highest(40)),
+        ("SearchedBatchedHighestOverFirst", served.highest(40) / served.highest(3)),
+        ("SearchedBatchedTimesOneTailMs", served.latency_ms(1, 1)),
+        ("SearchedBatchedTimesFourUnanswered", 75),
+    ],
+)
+def test_values_of_searches_are_known(own: Path, name: str, value: float):
+    write_parquet(own / "rag/searched.parquet", served.searched({"course": 3.0, "batched": served.highest(40)}, times=(4,)))
+    assert numbers.collect(own)[name].value == pytest.approx(value, rel=1e-6)
+
+
+def test_goodput_in_overload_is_a_number_over_its_peak(own: Path):
+    write_parquet(own / "rag/searched.parquet", served.searched({"course": served.highest(3)}, times=(4,)))
+    found = numbers.collect(own)
+    peak, overload = (found[f"SearchedCourseTimes{word}Achieved"].value for word in ("One", "Four"))
+    assert found["SearchedCourseTimesFourGoodputOverPeak"].value == pytest.approx(overload / peak, rel=0.02)
+
+
+def test_loads_are_named_where_there_are_several(own: Path):
+    rows = [row for load in ("poisson", "gamma") for row in served.point("batched", 8.0, 64.0, load=load)]
+    write_parquet(own / "rag/searched.parquet", rows)
+    names = {name for name in numbers.collect(own) if name.startswith("Searched") and name.endswith("TailMs")}
+    assert names == {"SearchedBatchedPoissonAtEightTailMs", "SearchedBatchedGammaAtEightTailMs"}
 
 
 def test_an_entry_leads_to_the_records_that_give_its_value(made: Path):

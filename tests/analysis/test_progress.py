@@ -134,6 +134,39 @@ def test_a_run_has_a_target_for_each_experiment_and_device(tmp_path: Path):
     }
 
 
+RATES = {"arms": {"a": {"service": "batched"}}, "vary": {"max_batch": [1, 8]}, "load": {"rates": [2, 4]}, "repeats": 2}
+
+
+def offered(arm: str, rate: float, load: dict[str, Any], trial: int = 1, valid: bool = True, point: str = "old") -> dict[str, Any]:
+    its = {"arm": arm, "load_settings": load, "rate": rate, "repeat": 1, "point": point, "attempt": 1, "trial": trial}
+    return {**its, "valid": valid, "started": NOON.format(trial)}
+
+
+def test_a_rag_experiment_has_its_arms_at_every_rate_of_every_load(tmp_path: Path):
+    write_config(tmp_path, rag={"x": RATES})
+    (target,) = targets(tmp_path, [("rag", "x", "")])
+    assert target.journal.relative_to(tmp_path).as_posix() == "rag/journal/x"
+    load = {"rates": [2, 4]}
+    append(target, offered("a max_batch=1", 2, load), offered("a max_batch=8", 2, load, valid=False))
+    assert state([target]) == "2 of 8 points (25 %), 1 failed; 0 of 1 experiments done, 1 begun"
+    append(target, offered("a max_batch=8", 2, load, trial=2))
+    assert state([target]).startswith("2 of 8 points (25 %), 0 failed")
+    append(target, offered("a max_batch=8", 2, load, trial=3, point="new"), name="2")
+    assert state([target]).startswith("2 of 8 points")
+
+
+def test_points_of_a_search_are_counted_when_they_are_recorded(tmp_path: Path):
+    search = {"search": {"start": 2}}
+    write_config(tmp_path, rag={"x": RATES | {"load": search, "loads": {"steady": {}, "bursts": {"arrivals": "gamma", "burstiness": 4}}}})
+    (target,) = targets(tmp_path, [("rag", "x", "")])
+    append(target, offered("a max_batch=1", 2, search), offered("a max_batch=1", 4, search))
+    assert state([target]) == (
+        "2 of 2 points (100 %), 0 failed; 0 of 1 experiments done, 1 begun; 1 with searches, whose points are not known beforehand"
+    )
+    finish([target])
+    assert state([target]) == "2 of 2 points (100 %), 0 failed; 1 of 1 experiments done, 0 begun"
+
+
 def test_problems_that_a_gpu_has_no_memory_for_are_not_waited_for(tmp_path: Path):
     problems = [{"rows": rows, "columns": 40} for rows in (200, 10**10)]
     write_config(tmp_path, devices=["h200"], sweep={"softmax": {**CONFIG["sweep"]["softmax"], "problems": problems}})

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
+from analysis import statistics
 from analysis.cli import BadInput
-from analysis.statistics import Summary, beats, order_interval, ratio, summary
+from analysis.statistics import Summary, beats, mean, order_interval, ratio, summary
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=40)
 
@@ -69,6 +70,37 @@ def test_one_sample_has_no_interval():
 def test_no_samples_and_nan_are_refused(samples: list[float]):
     with pytest.raises(BadInput, match="samples"):
         summary(samples)
+
+
+@pytest.mark.parametrize("quantile", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("answered", [1.0, 0.995])
+def test_the_interval_of_many_samples_is_as_their_resamples_would_have_it(
+    quantile: float, answered: float, monkeypatch: pytest.MonkeyPatch
+):
+    rng = np.random.default_rng(5)
+    samples = np.where(rng.random(3001) < answered, rng.lognormal(size=3001), np.inf)
+    computed = summary(samples, quantile)
+    monkeypatch.setattr(statistics, "MANY", 10_000)
+    resampled = summary(samples, quantile)
+    ranks = np.sort(samples).searchsorted([[its.low, its.high] for its in (computed, resampled)])
+    assert (computed.median, computed.n) == (resampled.median, resampled.n)
+    assert abs(ranks[0] - ranks[1]).max() <= 0.15 * (ranks[1, 1] - ranks[1, 0])
+
+
+def test_a_mean_of_clusters_weighs_samples_and_resamples_clusters():
+    found = mean([[1.0, 1.0, 1.0], [0.0]])
+    assert (found.median, found.n) == (0.75, 2)
+    assert (found.low, found.high) == (0, 1)
+    one = mean([[1.0, 0.0]])
+    assert one.median == 0.5
+    assert math.isnan(one.low)
+
+
+def test_the_interval_of_a_mean_of_single_samples_is_that_of_scipy():
+    samples = np.random.default_rng(3).lognormal(size=31)
+    found = mean([[sample] for sample in samples])
+    exact = bootstrap((samples,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_a_quantile_is_one_of_the_samples_and_infinite_ones_count():

@@ -14,8 +14,8 @@ from analysis.accounts import CAUSES
 from analysis.cli import BadInput
 from analysis.records import write_parquet
 from analysis.statistics import Summary
-from analysis.tables import bench, compile, environment, escape, interval, rag, spent, sweep, validate, write
-from tests.analysis import synthetic
+from analysis.tables import bench, capacity, compile, environment, escape, interval, rag, spent, sweep, validate, write
+from tests.analysis import served, synthetic
 
 
 def stored(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -101,6 +101,62 @@ def test_rag_counts_what_was_not_answered_as_infinite(written: Path):
     answered = [row["rank"] for row in rows if row["status"] == "ok"]
     assert row["hit@2"] == pytest.approx(np.mean([rank > 0 for rank in answered]))
     assert "Weights: random." in table.attrs["note"]
+
+
+def test_rag_has_multiples_of_the_highest_rate_and_no_rate_on_the_way_to_it(tmp_path: Path):
+    table = rag.table([stored(tmp_path, served.searched({"course": 3.0, "batched": 40.0}, times=(2,)))], slo_ms=500)
+    assert table["arm"].tolist() == ["course", "course", "batched", "batched"]
+    assert table["times the highest"].tolist() == [1, 2, 1, 2]
+    assert table["offered (1/s)"].tolist() == [factor * served.highest(limit) for limit in (3, 40) for factor in (1, 2)]
+    assert "Weights: random, the embedder's pretrained." in table.attrs["note"]
+
+
+def test_rag_marks_what_is_not_valid_with_the_reason(tmp_path: Path):
+    rows = [*served.point("a", 4.0, 64.0), *served.point("a", 8.0, 64.0, valid=False, invalid="sent 60 ms late")]
+    assert rag.table([stored(tmp_path, rows)])["not valid"].tolist() == ["", "sent 60 ms late"]
+
+
+def test_rag_keeps_loads_apart(tmp_path: Path):
+    rows = [*served.point("a", 4.0, 64.0, load="poisson"), *served.point("a", 4.0, 2.0, load="gamma")]
+    table = rag.table([stored(tmp_path, rows)])
+    assert table[["load", "ok"]].to_numpy().tolist() == [["poisson", 100], ["gamma", 50]]
+
+
+def test_capacity_has_the_highest_rate_and_what_failed_above(tmp_path: Path):
+    arms = {"course": 3.0, "batched": 40.0, "slow": 0.1}
+    table = capacity.table([stored(tmp_path, served.searched(arms, repeats=(1.0, 1.2, 0.9)))])
+    course, batched, slow = (row for _, row in table.iterrows())
+    assert course["ratio"] is None
+    highest = [served.highest(40 * factor) for factor in (1, 1.2, 0.9)]
+    assert (batched["highest rate (1/s)"].median, batched["highest rate (1/s)"].n) == (highest[0], 3)
+    assert batched["ratio"].median == highest[0] / served.highest(3)
+    assert batched["p99 there (ms)"].median == pytest.approx(
+        np.median([served.latency_ms(rate, 40 * by) for rate, by in zip(highest, (1, 1.2, 0.9), strict=True)])
+    )
+    assert highest[0] < batched["fails at (1/s)"].median <= 1.1 * highest[0]
+    assert batched["why"].endswith("% not in time")
+    assert slow["highest rate (1/s)"].median == 0
+    assert slow["p99 there (ms)"] is None
+    for part in (synthetic.CPU, "within 500 ms", "Weights: random, the embedder's pretrained.", "3 repeats", "ratio is to course"):
+        assert part in table.attrs["note"]
+    write(table, tmp_path / "capacity")
+
+
+def test_capacity_names_points_that_are_not_valid_and_searches_that_are_not_over(tmp_path: Path):
+    rows = served.searched({"batched": 40.0})
+    for row in rows:
+        if row["rate"] > 40:
+            row |= {"valid": False, "invalid": "sent 60 ms late"}
+    open_search = [row | {"found_rps": math.nan} for row in served.searched({"course": 3.0})]
+    table = capacity.table([stored(tmp_path, rows + open_search)])
+    assert table["why"].tolist() == ["sent 60 ms late"]
+    assert "1 searches are not over." in table.attrs["note"]
+
+
+def test_capacity_without_a_search_that_is_over_says_so(tmp_path: Path):
+    table = capacity.table([stored(tmp_path, served.point("a", 4.0, 64.0))])
+    assert table.empty
+    assert table.attrs["note"] == "Not one search is over."
 
 
 def test_the_mean_reciprocal_rank_counts_misses_as_zero(tmp_path: Path):

@@ -5,7 +5,7 @@ GENERAL = {"all", "seal", "report_html", *(["paper", "figures", "tables"] if PAP
 
 
 def behind(file):
-    """The record files of sweeps and benches behind a file of the run, as paths in the run's folder."""
+    """The record files of experiments behind a file of the run, as paths in the run's folder."""
     path = Path(os.path.relpath(file))
     if not path.is_relative_to(RUN.folder):
         return []
@@ -20,11 +20,14 @@ def behind(file):
 
 @functools.cache
 def needed():
-    """The sweeps and benches that the named targets are made from, as (stage, experiment, device); a bench needs its operator's sweeps."""
+    """The experiments that the named targets are made from, as (stage, experiment, device); a bench needs its operator's sweeps.
+
+    A RAG experiment has no device.
+    """
     found = {experiment_behind(record) for file in target_paths() for record in behind(file)}
     for _, name, device in [each for each in found if each[0] == "bench"]:
         found |= {("sweep", sweep, device) for sweep in sweeps_of(named("bench", name).operator)}
-    return [(stage, name, device) for stage, name in EXPERIMENTS for device in RUN.devices if (stage, name, device) in found]
+    return [(stage, name, device) for stage, name in EXPERIMENTS for device in ("", *RUN.devices) if (stage, name, device) in found]
 
 
 def target_paths():
@@ -55,7 +58,7 @@ def left_out():
 
 
 def bill_lines():
-    """The bill's lines: an experiment on a device each."""
+    """The bill's lines: an experiment on a device each; a RAG experiment is measured on the first."""
     lines = []
     for stage, name, device in needed():
         if stage in MEASURING and measurable(stage, name, device):
@@ -65,7 +68,24 @@ def bill_lines():
                 lines.append(dataclasses.replace(line, partition=partition))
             except BadInput as error:  # its job will say the same; the others go on
                 say(f"error: {stage}.{name} on {device}: {error}")
+        elif stage == "rag":
+            lines.append(served_line(name))
     return lines
+
+
+def served_line(name):
+    """The bill's line of a RAG experiment, with as many points and minutes as it takes at most: searches end when they have found a rate."""
+    from analysis import progress
+    from kernels.planning.bill import Line
+    from kernels.planning.estimate import ASSUMED, Estimate
+
+    settings, target = serving(name), progress.served(RUN.folder, name, RUN.config["rag"][name])
+    target.look()
+    most = len(settings["arms"]) * settings["repeats"] * sum(map(cost.points, settings["loads"].values()))
+    recorded = most if target.over else min(most, len(target.points))
+    left = Estimate.of(ASSUMED, 60 * cost.minutes(settings) * (1 - recorded / most))
+    partition = resource(RUN.devices[0], "slurm_partition", "") if ON_SLURM else ""
+    return Line(f"rag.{name}", RUN.devices[0], int(recorded < most), most, recorded, 0, left, partition)
 
 
 def say(*texts):
