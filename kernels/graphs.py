@@ -16,7 +16,7 @@ from kernels.contract import Arrays
 
 CALLS = 2
 """Calls that go as they are before the next is captured, which costs some milliseconds and a synchronisation."""
-KEPT = 8
+KEPT = 16
 """Graphs kept, the last used ones; each holds on to its scratch."""
 
 
@@ -56,7 +56,7 @@ class Graphs:
             if entry.graph is None:
                 entry.inputs = {name: array.clone() for name, array in inputs.items()}
                 entry.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(entry.graph):
+                with torch.cuda.graph(entry.graph, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
                     entry.outputs = function(entry.inputs)
             assert entry.inputs is not None and entry.outputs is not None
             for name, array in inputs.items():

@@ -18,6 +18,8 @@ from rag.openai_api import TEXTS
 from rag.pipeline import Answer, Ask, Found
 
 R = TypeVar("R")
+REPEATS = 4
+"""Calls of a size until it runs as it will: the operators capture the third (`kernels.graphs`)."""
 
 
 class Pipeline(Protocol):
@@ -131,19 +133,16 @@ async def batched(
 ) -> AsyncIterator[BatchedEngine]:
     """Load the components without holding up the loop, warm up with batches of all sizes at `k` chunks, and serve."""
 
-    def ready() -> tuple[Components, Pipeline]:
+    def ready() -> tuple[Components, _Works]:
         components = load()
-        pipeline = components.pipeline
-        for size in sizes(arm["max_batch"]):  # which kernels search depends on the number of queries
-            found = pipeline.find([Ask("How does it start?", k)] * size)
-            if size in (1, arm["max_batch"]) and not isinstance(components.generator, Remote):
-                pipeline.write(found)
-        return components, pipeline
+        works = _Works(components)
+        works.warm_up(arm, k)
+        return components, works
 
-    components, pipeline = await asyncio.to_thread(ready)
+    components, works = await asyncio.to_thread(ready)
     capacity = arm["queue"] + arm["max_batch"]
     async with contextlib.AsyncExitStack() as stack:
-        chain: list[Stage] = _chain(components, pipeline, arm, capacity)
+        chain: list[Stage] = _chain(components, works, arm, capacity)
         for stage in chain:
             await stack.enter_async_context(stage)
         embeddings = _guarded(components, components.embeddings)
@@ -151,18 +150,44 @@ async def batched(
         yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts, host)
 
 
-def _chain(components: Components, pipeline: Pipeline, arm: Mapping[str, Any], capacity: int) -> list[Stage]:
+class _Works:
+    """What the stages of a pipeline do, each on a stream of its own."""
+
+    def __init__(self, components: Components) -> None:
+        pipeline = components.pipeline
+        self.remote, self.gpu = isinstance(components.generator, Remote), components.facts["device"] == "cuda"
+        self.find: Callable[[Sequence[Ask]], list[Found]] = _guarded(components, pipeline.find)
+        self.write: Callable[[Sequence[Found]], list[Answer]] = _guarded(components, pipeline.write)
+        self.answer: Callable[[Sequence[Ask]], list[Answer]] = _guarded(components, pipeline.answer)
+
+    def warm_up(self, arm: Mapping[str, Any], k: int) -> None:
+        """Run batches as the arm will, on the streams that they will run on.
+
+        On a GPU of all sizes, and so often that all kernels are compiled and graphs captured before another thread is at work.
+        """
+        for size in sizes(arm["max_batch"]) if self.gpu else (1, arm["max_batch"]):
+            asks = [Ask("How does it start?", k)] * size
+            for _ in range(REPEATS if self.gpu else 1):
+                if arm["overlap"] or self.remote:
+                    found = self.find(asks)
+                else:
+                    self.answer(asks)
+            if arm["overlap"] and not self.remote:
+                self.write(found)
+
+
+def _chain(components: Components, works: _Works, arm: Mapping[str, Any], capacity: int) -> list[Stage]:
     most, wait_s, budget = arm["max_batch"], arm["wait_ms"] / 1e3, arm["tokens"]
-    find = Batcher[Ask, Found](_guarded(components, pipeline.find), most, capacity, wait_s, name="find")
+    find = Batcher[Ask, Found](works.find, most, capacity, wait_s, name="find")
     if isinstance(components.generator, Remote):
         return [find, Endpoint(components.generator, most)]
     if not arm["overlap"]:
-        return [Batcher[Ask, Answer](_guarded(components, pipeline.answer), most, capacity, wait_s, name="answer")]
+        return [Batcher[Ask, Answer](works.answer, most, capacity, wait_s, name="answer")]
 
     def length(found: Found) -> int:
         return components.generator.length(found.prompt) if budget else 0
 
-    write = Batcher[Found, Answer](_guarded(components, pipeline.write), most, capacity, wait_s, length, budget, name="write")
+    write = Batcher[Found, Answer](works.write, most, capacity, wait_s, length, budget, name="write")
     return [find, write]
 
 

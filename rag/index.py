@@ -38,8 +38,8 @@ class Index:
         self.vectors = vectors
 
     def search(self, queries: torch.Tensor, k: int) -> list[list[int]]:
-        _, ids = knn(queries, self.vectors, min(k, len(self.vectors)), metric="dot")
-        return ids.tolist()
+        _, ids = knn(filled(queries), self.vectors, min(k, len(self.vectors)), metric="dot")
+        return ids[: len(queries)].tolist()
 
 
 class Inverted:
@@ -53,8 +53,16 @@ class Inverted:
         self.built, self.nprobe = built, min(nprobe or -(-built.lists // SHARE), built.lists)
 
     def search(self, queries: torch.Tensor, k: int) -> list[list[int]]:
-        _, ids = self.built.search(queries, min(k, len(self.built)), self.nprobe)
-        return [[row for row in rows if row >= 0] for rows in ids.tolist()]
+        _, ids = self.built.search(filled(queries), min(k, len(self.built)), self.nprobe)
+        return [[row for row in rows if row >= 0] for rows in ids[: len(queries)].tolist()]
+
+
+def filled(queries: torch.Tensor) -> torch.Tensor:
+    """Queries on a GPU, the last one repeated until their number is a power of two: no batch waits for kernels and graphs of its own."""
+    number = len(queries)
+    if not queries.is_cuda or not number:
+        return queries
+    return queries[torch.arange(1 << (number - 1).bit_length(), device=queries.device).clamp(max=number - 1)]
 
 
 class OnHost:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from tests.needs import require
 
 
@@ -33,3 +35,36 @@ def test_a_collection_that_changed_is_read_anew() -> None:
         collection.copy_(torch.randn(5000, 32, device="cuda"))
         nearest = knn(queries, collection, 1)[1][:, 0]
         assert torch.equal(nearest, torch.cdist(queries.double(), collection.double()).argmin(dim=1))
+
+
+def test_another_thread_may_use_the_device_while_a_call_is_captured() -> None:
+    require("gpu")
+    import torch
+
+    from kernels.knn import knn
+
+    collection, ended, errors = torch.randn(20000, 32, device="cuda"), threading.Event(), []
+
+    def work() -> None:
+        stream = torch.cuda.Stream()
+        try:
+            with torch.cuda.stream(stream):
+                while not ended.is_set():
+                    torch.empty(1 << 24, device="cuda").add_(1)
+                    stream.synchronize()
+                    torch.cuda.memory.empty_cache()  # so that the next tensor asks the driver for memory
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for count in range(1, 40):
+            queries = torch.randn(count, 32, device="cuda")
+            for _ in range(4):
+                ids = knn(queries, collection, 1)[1][:, 0]
+            assert torch.equal(ids, torch.cdist(queries.double(), collection.double()).argmin(dim=1))
+    finally:
+        ended.set()
+        thread.join()
+    assert not errors
