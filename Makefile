@@ -1,6 +1,7 @@
 # make            set everything up and run the main job on the embedded default (config/smoke.yaml)
 # make test       set everything up and pass the tests; REQUIRE=slurm,tex turns what cannot be tested into a failure
 # make setup      only set up; GROUP=paper, cpu, cuda13 or cuda126 is the install group (default: the one installed, else cpu)
+# make serverlessllm  build ServerlessLLM's own environment (1.7 GB), which its tests and runs with it need
 # make locks      resolve the lock files anew from pyproject.toml
 # make clean      remove the environment
 
@@ -15,7 +16,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/$(if $(filter cuda126,$(GROUP)),
 PLUGIN := cluster/snakemake-executor-plugin-submitit
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
-.PHONY: all setup test check locks clean
+.PHONY: all setup test check serverlessllm locks clean
 
 all: setup
 	@$(BIN)/snakemake --cores $(CORES) --quiet rules -- all report_html
@@ -48,6 +49,9 @@ check: setup $(VENV)/.dev
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint >/dev/null
 
+serverlessllm: setup
+	@$(BIN)/python -m rag.serverlessllm.environment
+
 # The CPU group leaves out what only torch's CUDA build needs.
 CUDA_ONLY := cuda-bindings cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-runtime cudnn-cu13 cufft cufile curand \
   cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
@@ -59,6 +63,10 @@ locks: $(VENV)/.dev
 	@$(call LOCK,cuda126) --extra cuda126
 	@$(call LOCK,paper) --constraints locks/cpu.txt
 	@$(call LOCK,dev) --extra dev --constraints locks/cpu.txt
+	@$(BIN)/uv pip compile --quiet --universal --no-annotate --python-version 3.11 locks/serverlessllm.in -o locks/serverlessllm.txt \
+	  --no-emit-package serverless-llm-store --no-emit-package triton $(addprefix --no-emit-package ,$(CUDA_ONLY) nvidia-cuda-nvrtc)
+	@$(BIN)/uv pip compile --quiet --no-annotate --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+	  --only-binary serverless-llm-store locks/serverlessllm-cuda.in -o locks/serverlessllm-cuda.txt
 
 clean:
 	rm -rf $(VENV)

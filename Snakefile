@@ -25,6 +25,7 @@ if not RUN.sealed:
     include: "workflow/rules/sweep.smk"
     include: "workflow/rules/bench.smk"
     include: "workflow/rules/rag.smk"
+    include: "workflow/rules/serverlessllm.smk"
 
 
 include: "workflow/rules/paper.smk"

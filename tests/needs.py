@@ -12,6 +12,9 @@ from typing import NoReturn
 
 import pytest
 
+from analysis.cli import BadInput
+from rag.serverlessllm import environment
+
 
 def _slurm() -> str | None:
     missing = [name for name in ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd") if not shutil.which(name, path=_PATH)]
@@ -37,8 +40,23 @@ def _compiler() -> str | None:
     return None if header.is_file() else f"no {header} (Debian's python3-dev)"
 
 
+def _serverlessllm() -> str | None:
+    try:
+        environment.programs(environment.default())
+    except BadInput:
+        return "ServerlessLLM's environment is not built (make serverlessllm; 1.7 GB)"
+    return None
+
+
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-FEATURES: dict[str, Callable[[], str | None]] = {"slurm": _slurm, "tex": _tex, "gpu": _gpu, "compiler": _compiler, "index": lambda: None}
+FEATURES: dict[str, Callable[[], str | None]] = {
+    "slurm": _slurm,
+    "tex": _tex,
+    "gpu": _gpu,
+    "compiler": _compiler,
+    "serverlessllm": _serverlessllm,
+    "index": lambda: None,
+}
 """What tests may need, and how to tell why it is absent (None: it is there, or, of the package index, only trying tells)."""
 
 
