@@ -12,6 +12,7 @@ NAMES = {
     "max_batch": "largest batch (requests)",
     "queue": "places in the queue",
     "wait_ms": "wait for a fuller batch (ms)",
+    "limit_ms": "limit on the time to an answer (ms)",
     "tokens": "tokens of a batch, at most",
     "nprobe": "lists searched, nprobe",
     "lists": "lists of the index",
@@ -35,15 +36,17 @@ def settings(frame: Frame) -> dict[str, dict[str, Any]]:
 def over(frame: Frame, against: str, path: Path | str) -> Frame:
     """`frame` with the columns x, what `against` is in a row's arm or load, and series, the arm's name without it.
 
-    Arms and loads without it are left out; Poisson arrivals have the burstiness 1. Raises BadInput where that is all of them.
+    Arms and loads without it are left out; Poisson arrivals have the burstiness 1. Raises BadInput where that is all of them, and for
+    what is none of `NAMES`.
     """
     arms, loads = settings(frame), _loads(frame)
     x = [arms[arm].get(against, loads[load].get(against)) for arm, load in zip(frame["arm"], frame["load"], strict=True)]
     frame = frame.assign(x=x, series=[without(arm, against) for arm in frame["arm"]])
     frame = frame[[number(value) for value in x]]
-    if frame.empty:
+    if frame.empty or against not in NAMES:
         known = [name for name in NAMES if any(number(its.get(name)) for its in [*arms.values(), *loads.values()])]
-        raise BadInput(f"--against {against}: no arm or load of {path} has it as a number; one of {', '.join(known)}")
+        why = f"no arm or load of {path} has it as a number" if frame.empty else "nothing is drawn over it"
+        raise BadInput(f"--against {against}: {why}; one of {', '.join(known)}")
     return frame.assign(x=frame["x"].astype(float)).reset_index(drop=True)
 
 

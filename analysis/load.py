@@ -22,6 +22,16 @@ def latencies(frame: Frame, until: str = "end_s") -> Any:
     return took.where(frame["status"] == "ok", np.inf).fillna(np.inf)
 
 
+def only_valid(frame: Frame) -> Frame:
+    return frame[frame["valid"].astype(bool)]
+
+
+def telling(frame: Frame) -> Frame:
+    """The valid points of an offer's repeats, or all of them where none is: what figures and tables show of it."""
+    good = only_valid(frame)
+    return frame if good.empty else good
+
+
 def unanswered(frame: Frame) -> str:
     """How many requests were rejected, timed out or failed, as text; empty where all were answered."""
     counts = frame["status"].value_counts()
@@ -97,7 +107,7 @@ def over_peak(found: Frame) -> Frame:
 
     The peak is the highest goodput of the same arm and load in the same repeat, at whichever rate; points that are not valid make none.
     """
-    searched = found[(found["probe"] != "rate") & found["valid"].astype(bool)]
+    searched = only_valid(found[found["probe"] != "rate"])
     peaks = searched.groupby(["arm", "load", "repeat"], as_index=False).agg(peak=("goodput", "max"))
     multiples = found[found["multiple"].notna()].merge(peaks, on=["arm", "load", "repeat"])
     return multiples.assign(over_peak=multiples["goodput"] / multiples["peak"])

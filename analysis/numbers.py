@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pandas as pd
 from analysis.accounts import accounts, minutes_of, spent
 from analysis.capacity import capacities
 from analysis.cli import BadInput, replacing, run
-from analysis.load import latencies, offered, over_peak, over_repeats, rates
+from analysis.load import latencies, offered, only_valid, over_peak, over_repeats, rates
 from analysis.measured import BASELINE, Frame, canonical, device, label, mapping, points, read, requests, timed, tuned, varying
 from analysis.retrieval import quality
 from analysis.statistics import Summary, ratio, summary
@@ -38,7 +38,10 @@ _DIGITS = dict(zip("0123456789", ["Zero", "One", "Two", "Three", "Four", "Five",
 
 @dataclass(frozen=True)
 class Number:
-    """One number: `records` maps a record file of the run to the ids of the points that made it (none: all of the file)."""
+    """One number: `records` maps a record file of the run to the ids of the points that made it (none: all of the file).
+
+    `at_least`: the value is a lower bound.
+    """
 
     name: str
     value: float
@@ -50,10 +53,12 @@ class Number:
     device: str
     commit: list[str]
     records: dict[str, list[str]]
+    at_least: bool = False
 
     @property
     def text(self) -> str:
-        return str(int(self.value)) if self.unit == "count" else digits(self.value)
+        text = str(int(self.value)) if self.unit == "count" else digits(self.value)
+        return f"≥ {text}" if self.at_least else text
 
 
 def letters(*words: Any) -> str:
@@ -179,11 +184,11 @@ def _benched(path: Path, file: str) -> Iterator[Number]:
 
 
 def _served(path: Path, file: str) -> Iterator[Number]:
-    """A RAG experiment's: at each rate of the config and each multiple of the highest rates, and of the searches."""
+    """A RAG experiment's: at each rate of the config and each multiple of the highest rates, of valid points, and of the searches."""
     frame = requests(path)
-    shared, source = offered(frame), _Source(file, frame, *_planned(path))
+    shared, source = only_valid(offered(frame)), _Source(file, frame, *_planned(path))
     several = frame["load"].nunique() > 1
-    points = over_peak(rates(frame, frame["slo_ms"].iloc[0]))
+    points = only_valid(over_peak(rates(frame, frame["slo_ms"].iloc[0])))
     achieved = rates(shared)
     for (arm, load, offer), rows in shared.groupby(["arm", "load", "offer"]):
         rate, multiple = rows[["rate", "multiple"]].iloc[0]
@@ -197,11 +202,14 @@ def _served(path: Path, file: str) -> Iterator[Number]:
     for each in capacities(frame):
         who, words = (f"{each.arm} under {each.load}", [each.arm, each.load]) if several else (each.arm, [each.arm])
         rows = frame[(frame["arm"] == each.arm) & (frame["load"] == each.load) & (frame["probe"] == "search")]
-        yield source.number(rows, each.highest, "requests/s", f"{who}, highest rate that meets the objective", *words, "Highest")
+        bound = " (a lower bound: what failed above is not valid)" if each.at_least else ""
+        what = f"{who}, highest rate that meets the objective{bound}"
+        yield replace(source.number(rows, each.highest, "requests/s", what, *words, "Highest"), at_least=each.at_least)
         if each.over_first:
             first = frame["arm"].iloc[0]
             both = frame[frame["arm"].isin([first, each.arm]) & (frame["load"] == each.load) & (frame["probe"] == "search")]
-            yield source.number(both, each.over_first, "×", f"{who}, highest rate over that of {first}", *words, "HighestOverFirst")
+            what = f"{who}, highest rate over that of {first}{bound}"
+            yield replace(source.number(both, each.over_first, "×", what, *words, "HighestOverFirst"), at_least=each.at_least)
 
 
 def _answers(source: _Source, rows: Frame, at: str, words: list[Any], answered: Summary) -> Iterator[Number]:

@@ -2,7 +2,8 @@
 
 POST /rag {"query": text, "k": number} answers {"query", "result", "retrieved", "tokens_in", "tokens_out", "batch", "stages"}; the
 routes below /v1 are OpenAI's (see `rag.openai_api`).
-429 (with Retry-After): the queue is full; 504: the deadline passed; 422: bad input; 413: too large; 503: not ready yet, or ending.
+429 (with Retry-After): the queue is full, or too much work waits; 504: the deadline passed; 422: bad input; 413: too large; 503: not
+ready yet, or ending.
 GET /health answers while the process lives, /ready with 200 once the models are loaded and until the service ends, /metrics with numbers
 for Prometheus.
 """
@@ -87,6 +88,12 @@ def application(
     app.state.engine, app.state.metrics, app.state.drain, app.state.end = None, metrics, drain, asyncio.Event()
     app.add_middleware(BodyLimit)
     app.add_middleware(Watched, metrics=metrics, drain=drain)
+    _route(app)
+    return app
+
+
+def _route(app: FastAPI) -> None:
+    """Give `app` its routes, and its answers to what they raise."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Loading, unready)
@@ -98,14 +105,12 @@ def application(
     )
     app.post("/rag", responses=answers(400, 408, 413, 422, 429, 500, 502, 503, 504, example=RAG_ANSWER))(rag)
     app.include_router(openai_api.router)
-    return app
 
 
 async def health(request: Request) -> Response:
-    """That the instance lives, which one it is, and how often what was started anew."""
+    """That the instance lives, which one it is, and how often what was started anew, over all instances."""
     state = request.app.state
-    board, engine = state.metrics.board, state.engine
-    restarts = {"instances": board.restarts, "stages": engine.restarts if engine else {}}
+    restarts = {"instances": state.metrics.board.restarts, "stages": state.metrics.board.stages}
     status = "draining" if state.drain.begun else "ok"
     return JSONResponse({"status": status, "instance": state.metrics.instance, "restarts": restarts})
 

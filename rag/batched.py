@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from rag.batcher import Batcher, Done, Lost, Ran, Rejected
+from rag.batcher import Batcher, Done, Expired, Lost, Ran, Rejected
 from rag.endpoint import Endpoint, Remote
 from rag.engine import Host, Served
 from rag.graphs import sizes
@@ -58,11 +59,12 @@ class Stage(Protocol):
 
     name: str
     running: int
-    restarts: int
     watchers: list[Callable[[Ran], None]]
 
     @property
     def waiting(self) -> int: ...
+
+    def expected(self, ahead: int, seconds: float) -> float: ...
 
     async def submit(self, request: Any, seconds: float | None = None) -> Done[Any]: ...
 
@@ -72,7 +74,11 @@ class Stage(Protocol):
 
 
 class BatchedEngine:
-    """A chain of stages that each request goes through; at most `capacity` are in it, one unanswered after `deadline_s` is given up."""
+    """A chain of stages that each request goes through; at most `capacity` are in it, one unanswered after `deadline_s` is given up.
+
+    With `limit_s` one whose answer is not to be expected within so many seconds is refused: a queue that only its length bounds answers
+    everybody too late under overload. One that finds nobody else there is let in, or a stage that was slow once would stay so.
+    """
 
     def __init__(
         self,
@@ -82,9 +88,10 @@ class BatchedEngine:
         deadline_s: float,
         facts: dict[str, Any],
         host: Host,
+        limit_s: float = 0.0,
     ) -> None:
         self.chain, self.embedding, self.capacity, self.deadline_s, self.facts = chain, embedding, capacity, deadline_s, facts
-        self._asks, self._host = 0, host
+        self._asks, self._host, self._limit_s = 0, host, limit_s
         self._stages: tuple[Stage, ...] = (*chain, embedding)
         for stage in self._stages:
             host.watch(stage)
@@ -94,13 +101,20 @@ class BatchedEngine:
     def running(self) -> int:
         return max(self._asks, sum(stage.waiting + stage.running for stage in self.chain))
 
-    @property
-    def restarts(self) -> dict[str, int]:
-        return {stage.name: stage.restarts for stage in self._stages}
+    def expected(self) -> float:
+        """Seconds until the answer of a request that comes now, by the pace of every stage's last batches."""
+        ahead, seconds = 0, 0.0
+        for stage in self.chain:
+            ahead += stage.waiting
+            seconds = stage.expected(ahead, seconds)
+            ahead += stage.running
+        return seconds
 
     async def ask(self, ask: Ask) -> Served:
         if self._asks >= self.capacity:
             raise Rejected(f"{self._asks} requests are being answered already")
+        if self._limit_s and self._asks and (seconds := self.expected()) > self._limit_s:
+            raise Rejected(f"an answer is to be expected in {seconds:.2f} s, and {self._limit_s:g} s is the limit")
         until = asyncio.get_running_loop().time() + self.deadline_s
         self._asks += 1
         self._host.busy(self.running)
@@ -111,6 +125,8 @@ class BatchedEngine:
                 done: Done[Any] = await stage.submit(value, until - asyncio.get_running_loop().time())
                 value, waited = done.result, waited + done.queue_ms
             return Served(value, waited, done.batch)
+        except Expired:  # of the stage that it was in, which knows only what was left
+            raise Expired(f"no answer within {self.deadline_s:g} s") from None
         finally:
             self._asks -= 1
             self._host.busy(self.running)
@@ -135,7 +151,7 @@ async def batched(
 
     def ready() -> tuple[Components, _Works]:
         components = load()
-        works = _Works(components)
+        works = _Works(components, arm["tokens"])
         works.warm_up(arm, k)
         return components, works
 
@@ -147,16 +163,21 @@ async def batched(
             await stack.enter_async_context(stage)
         embeddings = _guarded(components, components.embeddings)
         embedding = await stack.enter_async_context(Batcher(embeddings, arm["max_batch"], max(capacity, TEXTS), name="embed"))
-        yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts, host)
+        yield BatchedEngine(chain, embedding, capacity, deadline_s, components.facts, host, arm["limit_ms"] / 1e3)
 
 
 class _Works:
     """What the stages of a pipeline do, each on a stream of its own."""
 
-    def __init__(self, components: Components) -> None:
-        pipeline = components.pipeline
+    def __init__(self, components: Components, budget: int) -> None:
+        pipeline, length = components.pipeline, components.generator.length
+
+        def counted(asks: Sequence[Ask]) -> list[Found]:
+            """With the prompts' lengths, which are counted here because this thread has the time, and the event loop has not."""
+            return [dataclasses.replace(one, tokens=length(one.prompt)) for one in pipeline.find(asks)]
+
         self.remote, self.gpu = isinstance(components.generator, Remote), components.facts["device"] == "cuda"
-        self.find: Callable[[Sequence[Ask]], list[Found]] = _guarded(components, pipeline.find)
+        self.find: Callable[[Sequence[Ask]], list[Found]] = _guarded(components, counted if budget else pipeline.find)
         self.write: Callable[[Sequence[Found]], list[Answer]] = _guarded(components, pipeline.write)
         self.answer: Callable[[Sequence[Ask]], list[Answer]] = _guarded(components, pipeline.answer)
 
@@ -182,13 +203,14 @@ def _chain(components: Components, works: _Works, arm: Mapping[str, Any], capaci
     if isinstance(components.generator, Remote):
         return [find, Endpoint(components.generator, most)]
     if not arm["overlap"]:
-        return [Batcher[Ask, Answer](works.answer, most, capacity, wait_s, name="answer")]
-
-    def length(found: Found) -> int:
-        return components.generator.length(found.prompt) if budget else 0
-
-    write = Batcher[Found, Answer](works.write, most, capacity, wait_s, length, budget, name="write")
+        return [Batcher[Ask, Answer](works.answer, most, capacity, wait_s, begun=_begun, name="answer")]
+    # Without a timer: the first stage has held the batch together already.
+    write = Batcher[Found, Answer](works.write, most, capacity, cost=lambda found: found.tokens, budget=budget, begun=_begun, name="write")
     return [find, write]
+
+
+def _begun(request: Ask | Found) -> bool:
+    return request.sink is not None and request.sink.begun
 
 
 def _guarded(components: Components, work: Callable[[Any], R]) -> Callable[[Any], R]:

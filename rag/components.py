@@ -38,7 +38,10 @@ class Components:
         """The components as the arm puts them together: by default a batch is embedded at once and searched for where the models are."""
         embedder = OneByOne(self.embedder) if self.arm.get("embedding") == "single" else self.embedder
         vectors = embed.normalised(torch.from_numpy(self.means).to(self.device))
-        return Pipeline(self.corpus, embedder, index.of(self.arm, vectors), self.generator)
+        built = Pipeline(self.corpus, embedder, index.of(self.arm, vectors), self.generator)
+        if self.device == "cuda":
+            torch.cuda.synchronize()  # the stages search it on streams of their own, which wait for no other
+        return built
 
     def aside(self, work: Callable[[T], R]) -> Callable[[T], R]:
         """`work` on a stream of its own, so that on a GPU what two threads ask for runs side by side."""

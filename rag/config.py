@@ -16,6 +16,7 @@ BATCHED = {
     "max_batch": 16,
     "queue": 64,
     "wait_ms": 0,
+    "limit_ms": 0,
     "tokens": 0,
     "overlap": True,
     "embedding": "batched",
@@ -94,6 +95,10 @@ def checked(block: Any, where: str) -> dict[str, Any]:
     elif generator["hidden"] % generator["heads"]:
         raise BadInput(f"{where}.generator.hidden: {generator['hidden']} is not a multiple of heads ({generator['heads']})")
     settings["arms"] = layout.arms(settings["arms"], settings.pop("vary", {}), where)
+    for name, arm in settings["arms"].items():
+        if arm.get("tokens") and ("endpoint" in generator or arm.get("overlap") is False):
+            why = "an endpoint's prompts are not batched here" if "endpoint" in generator else "without overlap nothing knows them in time"
+            raise BadInput(f"{where}.arms.{name}.tokens: {arm['tokens']}, but {why}; leave it out, or 0")
     settings["loads"] = layout.loads(settings["load"], settings.pop("loads", None), where)
     return settings
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
@@ -22,8 +22,6 @@ from rag.pipeline import Answer, Ask, prompt, timed
 
 class CourseEngine:
     """What FastAPI does with the course's synchronous endpoint: every request to the thread pool, where it waits for a thread."""
-
-    restarts: Mapping[str, int] = {}
 
     def __init__(self, components: Components, host: Host) -> None:
         self.components, self.facts, self._host = components, components.facts, host

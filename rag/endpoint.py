@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from analysis.cli import BadInput
-from rag.batcher import Done, Ended, Expired, Ran
+from rag.batcher import Done, Ended, Expired, Pace, Ran
 from rag.generate import Generated, Sink
 from rag.pipeline import Answer, Found
 
@@ -144,7 +144,8 @@ class Endpoint:
     """The stage that writes answers at a remote model, in a batcher's place: `most` requests are there at once, each by itself."""
 
     def __init__(self, remote: Remote, most: int, name: str = "write") -> None:
-        self.name, self._session, self._places = name, Session(remote), asyncio.Semaphore(most)
+        self.name, self._session, self._most, self._places = name, Session(remote), most, asyncio.Semaphore(most)
+        self._pace = Pace()
         self.watchers: list[Callable[[Ran], None]] = []
         self.waiting = self.running = self.restarts = 0
         self._open = False
@@ -158,14 +159,19 @@ class Endpoint:
         self._open = False
         await self._session.__aexit__()
 
+    def expected(self, ahead: int, seconds: float) -> float:
+        """Seconds until the answer of a request that comes in `seconds` behind `ahead` others, by the pace of the last ones."""
+        each = self._pace.seconds(1)
+        return max(seconds, (ahead + self.running) // self._most * each) + each
+
     async def submit(self, found: Found, seconds: float | None = None) -> Done[Answer]:
         """The answer from the prompt that was `found`, within `seconds`. Raises Expired, Ended and Upstream."""
-        if not self._open:
-            raise Ended("the service ends")
         now = asyncio.get_running_loop().time
         arrived = now()
         try:
             async with asyncio.timeout(seconds) as limit, self._place():
+                if not self._open:
+                    raise Ended("the service ends")
                 started = now()
                 text = await self._session.generate(found.prompt, found.sink)
         except TimeoutError:
@@ -177,6 +183,7 @@ class Endpoint:
                 raise Ended("the service ends") from None
             raise
         took = now() - started
+        self._pace.took(1, took)
         answer = Answer(text.text, found.chunks, text.tokens_in, text.tokens_out, {**found.stages, "generate_ms": took * 1e3})
         for watcher in self.watchers:
             watcher(Ran(1, took, [answer], None))

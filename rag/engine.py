@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class Host(Protocol):
 
 
 class Engine(Protocol):
-    """`running` counts the asks that it has not finished; `facts` is what a record says of it; `restarts` counts those of each stage.
+    """`running` counts the asks that it has not finished; `facts` is what a record says of it.
 
     `embed` gives the normalised embeddings of queries (number, dimension). Both raise what `rag.batcher` raises.
     """
@@ -43,9 +43,6 @@ class Engine(Protocol):
 
     @property
     def running(self) -> int: ...
-
-    @property
-    def restarts(self) -> Mapping[str, int]: ...
 
     async def ask(self, ask: Ask) -> Served: ...
 

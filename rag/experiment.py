@@ -20,12 +20,12 @@ from kernels.device import Device, find
 from rag import cache, config, corpus, models, rows
 from rag.ceiling import ceiling
 from rag.config import Experiment
-from rag.generators import enough, generators
 from rag.kept import Kept
 from rag.launch import environment, launched, reachable, tail
 from rag.measure import Bench, check, idle, measure, name_of, summary
 from rag.points import Point, Series, plan
 from rag.questions import questions
+from rag.senders import enough, senders
 
 
 def main() -> int:
@@ -72,8 +72,10 @@ def _same(arguments: argparse.Namespace) -> list[str]:
 @contextlib.contextmanager
 def _bench(experiment: Experiment, texts: corpus.Corpus, device: Device) -> Iterator[Bench]:
     asked = questions(texts, experiment.settings["questions"], experiment.seed, f"{experiment.where}.corpus")
-    with generators(enough()) as processes:
-        yield Bench(processes, ceiling(processes), asked, device)
+    with senders(enough()) as processes:
+        streams = {load["stream"] for load in experiment.settings["loads"].values()}
+        ceilings = {stream: ceiling(processes, stream=stream) for stream in streams}
+        yield Bench(processes, ceilings, asked, device)
 
 
 def _measure(

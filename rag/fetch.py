@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def look_up(name: str, where: str) -> Model:
     files = list(filter_repo_objects(files, allow_patterns=hub.FILES, ignore_patterns=hub.NOT_FILES, key=lambda file: file.name))
     if not any(file.name.endswith(".safetensors") for file in files):
         raise BadInput(f"{where}: {name!r} has no safetensors weights on the hub; name a model that has")
+    if odd := next((file for file in files if file.sha256 and not re.fullmatch("[0-9a-f]{64}", file.sha256)), None):  # it names a file
+        raise BadInput(f"{where}: {odd.name} of {name!r} has the sha256 {odd.sha256!r} on the hub, not 64 hex digits; name another model")
     assert info.sha is not None
     return Model(name, info.sha, tuple(files))
 
@@ -100,15 +103,27 @@ def fetch(model: Model, where: str) -> Path:
 
 
 def _large(model: Model, file: File, where: str) -> None:
-    """Put a large file where the hub's own library looks for it; that library begins such a file anew after an interruption."""
+    """Put a large file where the hub's own library looks for it; that library begins such a file anew after an interruption.
+
+    Another process that fetches it too is waited for.
+    """
+    from huggingface_hub.utils import WeakFileLock
+
+    part, lock = model.part(file), hub.cache() / ".locks" / model.folder.name / f"{file.sha256}.lock"  # that library's own lock
+    for path in (part, lock):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):
+        if not part.with_suffix("").exists():
+            _grow(model, file, where)
+
+
+def _grow(model: Model, file: File, where: str) -> None:
+    """Fetch what is missing of a large file; whole, it loses its ending."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    whole, part = model.folder / "blobs" / str(file.sha256), model.part(file)
-    if whole.exists():
-        return
-    part.parent.mkdir(parents=True, exist_ok=True)
+    part = model.part(file)
     url = hf_hub_url(hub.split(model.name)[0], file.name, revision=model.commit)
     with part.open("ab") as out:
         have = out.tell()
@@ -117,7 +132,7 @@ def _large(model: Model, file: File, where: str) -> None:
         if hashlib.file_digest(read, "sha256").hexdigest() != file.sha256:
             part.unlink()
             raise BadInput(f"{where}: {file.name} of {model.name!r} did not come as it is on the hub; give the same command again")
-    part.rename(whole)
+    part.rename(part.with_suffix(""))
 
 
 @contextlib.contextmanager

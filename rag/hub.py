@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +13,8 @@ FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What a model is made of here: nothing that would be unpickled, and no code."""
 NOT_FILES = ["*/*.safetensors", "onnx/*", "openvino/*"]
 """Copies of the weights in other forms."""
+TOKENIZERS = ["tokenizer.json", "vocab.json", "vocab.txt", "*.model"]
+"""Of which a model has one at least."""
 
 
 def split(name: str) -> tuple[str, str | None]:
@@ -30,22 +34,36 @@ def cache() -> Path:
 
 
 def cached(name: str, where: str) -> Path:
-    """The folder of a model in the cache; nothing is downloaded. Raises BadInput, beginning with `where`, for what is not there."""
+    """The folder of a model in the cache; nothing is downloaded. Raises BadInput, beginning with `where`, for what is not there whole."""
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
     repository, revision = split(name)
-    try:
-        return Path(
+    with contextlib.suppress(HFValidationError, OSError):
+        folder = Path(
             huggingface_hub.snapshot_download(
                 repository, revision=revision, cache_dir=cache(), allow_patterns=FILES, ignore_patterns=NOT_FILES, local_files_only=True
             )
         )
-    except (HFValidationError, OSError):
-        raise BadInput(
-            f"{where}: {name!r} is neither a folder nor a whole model in {cache()}; name another, or fetch it where there is a network: "
-            "snakemake fetch_models, or python -m rag.fetch --config FILE"
-        ) from None
+        if whole(folder):
+            return folder
+    raise BadInput(
+        f"{where}: {name!r} is neither a folder nor a whole model in {cache()}; name another, or fetch it where there is a network: "
+        "snakemake fetch_models, or python -m rag.fetch --config FILE"
+    )
+
+
+def whole(folder: Path) -> bool:
+    """Whether a folder has a configuration, a tokenizer and weights, of which an index names the parts; the hub's library does not look."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        weights = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except FileNotFoundError:
+        weights = {"model.safetensors"}
+    except (ValueError, LookupError, TypeError, AttributeError):  # cut off
+        return False
+    tokenizers = [path for pattern in TOKENIZERS for path in folder.glob(pattern)]
+    return all((folder / name).is_file() for name in ("config.json", *weights)) and any(path.is_file() for path in tokenizers)
 
 
 def commit(folder: Path) -> str | None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -48,6 +48,7 @@ def serve(task: Task, listener: socket.socket, board: Board, control: Connection
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever started the service reads no more there than that it is ready
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.setswitchinterval(SWITCH_S)
     if task.gpu is not None:
@@ -85,14 +86,20 @@ class _Instance:
         self.server.run(sockets=[self.listener])
         return self.code
 
-    def _opening(self) -> AbstractAsyncContextManager[Any]:
+    @contextlib.asynccontextmanager
+    async def _opening(self) -> AsyncIterator[Any]:
+        self.loop = asyncio.get_running_loop()
+        threading.Thread(target=self._obey, daemon=True).start()
+        async with await asyncio.to_thread(self._engine) as engine:
+            yield engine
+
+    def _engine(self) -> AbstractAsyncContextManager[Any]:
+        """The engine, to be opened. It imports for seconds."""
         from rag import components, models
         from rag.batched import batched
         from rag.course import course
         from rag.echo import Echo
 
-        self.loop = asyncio.get_running_loop()
-        threading.Thread(target=self._obey, daemon=True).start()
         settings = self.task.settings
         experiment = config.read(settings.config, settings.name)
         arm, k, deadline_s = experiment.arm(settings.arm), experiment.settings["k"], experiment.settings["load"]["deadline_s"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import selectors
 import signal
@@ -58,20 +59,20 @@ def environment() -> dict[str, str]:
 
 
 def _address(process: subprocess.Popen[bytes], log: Path, ready_s: float) -> str:
-    """The address in the line that says the service is ready."""
+    """The address in the line that says the service is ready; lines before it, such as a library's, say nothing."""
     assert process.stdout is not None
-    line = b""
+    said = b""
     until = time.monotonic() + ready_s
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
+        while not (ready := re.search(rb"^%s(.*)\n" % READY.encode(), said, re.MULTILINE)):
             if not selector.select(max(0.0, until - time.monotonic())):
                 raise RuntimeError(f"the service was not ready within {ready_s:g} s; the end of {log}:\n{tail(log)}")
             piece = os.read(process.stdout.fileno(), 4096)
             if not piece:
                 raise _ended(process, log)
-            line += piece
-    return line.decode().strip().removeprefix(READY)
+            said += piece
+    return ready[1].decode().strip()
 
 
 def _ended(process: subprocess.Popen[bytes], log: Path) -> Exception:

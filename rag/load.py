@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
 NAN = float("nan")
 SAMPLE_S = 0.005
@@ -123,7 +123,7 @@ async def _until(at: float) -> None:
 
 
 async def _sent(load: _Load, body: Mapping[str, Any], outcome: Outcome, flight: _Flight) -> list[Line]:
-    """What was answered to a request that leaves now: line by line where it is a stream, else at once."""
+    """What was answered to a request that leaves now."""
     from aiohttp import ClientError
 
     outcome.sent_s = time.monotonic() - load.start
@@ -134,9 +134,7 @@ async def _sent(load: _Load, body: Mapping[str, Any], outcome: Outcome, flight: 
             load.client.post(load.url, json=body) as response,
         ):
             outcome.http = response.status
-            if load.stream:
-                return [(time.monotonic() - load.start, line) async for line in response.content]
-            return [(NAN, await response.read())]
+            return await received(response, load.stream, load.start)
     except TimeoutError:
         outcome.status, outcome.reason = "timeout", f"no answer {load.deadline_s:g} s after the scheduled time"
     except (ClientError, OSError, ValueError) as error:  # ValueError: a line of a stream that has no end
@@ -145,6 +143,13 @@ async def _sent(load: _Load, body: Mapping[str, Any], outcome: Outcome, flight: 
         flight.number -= 1
         outcome.end_s = time.monotonic() - load.start
     return []
+
+
+async def received(response: ClientResponse, stream: bool, start: float = 0.0) -> list[Line]:
+    """An answer as it comes: line by line where it is a stream, with times from `start`, else at once."""
+    if stream:
+        return [(time.monotonic() - start, line) async for line in response.content]
+    return [(NAN, await response.read())]
 
 
 def _read(outcome: Outcome, answer: Sequence[Line], stream: bool) -> None:

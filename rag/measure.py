@@ -20,11 +20,11 @@ from kernels.device import Device
 from rag import models
 from rag.arrivals import schedule
 from rag.config import Experiment
-from rag.generators import Generators
 from rag.launch import reachable
 from rag.load import NAN, Measured, Outcome
 from rag.points import LIBRARIES, PROTOCOL, Point, trace_of
 from rag.questions import Question
+from rag.senders import Senders
 
 LITTLE_TOLERANCE = 0.1
 LITTLE_REQUESTS = 0.5
@@ -37,10 +37,13 @@ _STAGES = ("queue_ms", "embed_ms", "retrieve_ms", "generate_ms")
 
 @dataclass(frozen=True)
 class Bench:
-    """What measures: the processes that send, how many requests a second they can, the questions, and the device of the service."""
+    """What measures: the processes that send, how many requests a second they can, the questions, and the device of the service.
 
-    generators: Generators
-    ceiling: float
+    `ceilings` is by whether answers are streams.
+    """
+
+    senders: Senders
+    ceilings: Mapping[bool, float]
     questions: Sequence[Question]
     device: Device
 
@@ -82,23 +85,39 @@ def measure(experiment: Experiment, point: Point, bench: Bench, url: str) -> Rec
 
     The service at `url` is the point's arm, and idle. Raises RuntimeError where it does not answer.
     """
-    settings, device = experiment.settings, bench.device
-    load = settings["loads"][point.load]
+    device, load = bench.device, experiment.settings["loads"][point.load]
     times = arrivals(experiment, point.load, point.rate, point.repeat)
     chosen = asked(bench.questions, len(times), [experiment.seed, point.repeat])
-    facts, restarts = _said(url, "ready"), _restarts(url)
-    if not facts:
+    facts, begun = _said(url, "ready"), _restarts(url)
+    if not facts or begun is None:
         raise RuntimeError(f"the service at {url} no longer answers; its log says why")
     if facts["device"] != ("cuda" if device.kind == "gpu" else "cpu"):
         raise BadInput(f"the service runs on {facts['device']} beside a {device.name}: install PyTorch's CUDA build, or use --device cpu")
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = gpu_state() if device.kind == "gpu" else None
-    path, bodies = _requests(chosen, settings["k"], facts["model"] if load["stream"] else None)
-    measured = bench.generators.offer(url + path, times, bodies, load["deadline_s"], load["stream"])
+    path, bodies = _requests(chosen, experiment.settings["k"], facts["model"] if load["stream"] else None)
+    measured = bench.senders.offer(url + path, times, bodies, load["deadline_s"], load["stream"])
     after = gpu_state() if device.kind == "gpu" else None
-    restarts = max(0, _restarts(url) - restarts)  # 0 where the service has ended
-    invalid = f"the service was started anew {restarts} times" if restarts else _invalid(measured, point.rate, bench.ceiling)
+    restarts, invalid = _broke(url, begun)
+    invalid = invalid or _invalid(measured, point.rate, bench.ceilings[load["stream"]])
     rows = list(map(_row, range(len(chosen)), measured.outcomes, chosen))
+    return {
+        **_header(experiment, point, bench, facts),
+        "in_flight": measured.in_flight,
+        "little_ratio": measured.little_ratio,
+        "lag_p99_ms": measured.lag_p99_ms,
+        "restarts": restarts,
+        "valid": not invalid,
+        "invalid": invalid,
+        "provenance": {**environment(), "gpu_before": before, "gpu_after": after},
+        "started": started,
+        "requests": {name: [row[name] for row in rows] for name in rows[0]},
+    }
+
+
+def _header(experiment: Experiment, point: Point, bench: Bench, facts: Mapping[str, Any]) -> Record:
+    """What of a record is known before its load; `facts` is what the service says of itself."""
+    settings, load = experiment.settings, experiment.settings["loads"][point.load]
     return {
         "point": point.id,
         "experiment": experiment.name,
@@ -112,22 +131,13 @@ def measure(experiment: Experiment, point: Point, bench: Bench, url: str) -> Rec
         "commits": models.commits(settings, experiment.where),
         "k": settings["k"],
         "deadline_s": float(load["deadline_s"]),
-        "device": device.name,
-        "device_kind": device.kind,
-        "in_flight": measured.in_flight,
-        "little_ratio": measured.little_ratio,
-        "lag_p99_ms": measured.lag_p99_ms,
-        "ceiling_rps": bench.ceiling,
-        "generators": bench.generators.number,
-        "restarts": restarts,
-        "valid": not invalid,
-        "invalid": invalid,
+        "device": bench.device.name,
+        "device_kind": bench.device.kind,
+        "ceiling_rps": bench.ceilings[load["stream"]],
+        "generators": bench.senders.number,
         "seed": experiment.seed,
         "protocol": PROTOCOL,
         "versions": versions(*LIBRARIES),
-        "provenance": {**environment(), "gpu_before": before, "gpu_after": after},
-        "started": started,
-        "requests": {name: [row[name] for row in rows] for name in rows[0]},
     }
 
 
@@ -181,10 +191,21 @@ def _invalid(measured: Measured, rate: float, ceiling: float) -> str:
     return ""
 
 
-def _restarts(url: str) -> int:
-    """How often the service started instances anew, and the instance that answers its stages."""
-    found = _said(url, "health").get("restarts", {})
-    return sum([found.get("instances", 0), *found.get("stages", {}).values()])
+def _broke(url: str, begun: int) -> tuple[int, str]:
+    """How often the service started anything anew since it said `begun`, and why the load is not valid; 0 where the service has ended.
+
+    What listens and does not answer is held to be starting: an instance may have ended whose restart is not counted yet.
+    """
+    now = _restarts(url)
+    if now is None:
+        return (1, "the service listens and does not answer") if reachable(url) else (0, "")
+    return now - begun, f"the service was started anew {now - begun} times" if now > begun else ""
+
+
+def _restarts(url: str) -> int | None:
+    """How often the service started instances and their stages anew, all of them; None where it does not answer."""
+    found = _said(url, "health").get("restarts")
+    return None if found is None else sum([found["instances"], *found["stages"].values()])
 
 
 def _said(url: str, route: str) -> Mapping[str, Any]:

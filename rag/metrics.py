@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from analysis.environment import versions
-from rag.batcher import Batcher, Expired, Ran, Rejected
+from rag.batcher import Batcher, Ended, Expired, Ran, Rejected
 from rag.board import Board
 from rag.drain import Drain
+from rag.worker import Crashed
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = tuple(2.0**power for power in range(11))
@@ -36,7 +37,7 @@ class Metrics:
         self.requests = counter("requests", "HTTP requests answered; status 499: the client had left.", "route", "status")
         self.seconds = histogram("request_seconds", "From a request's head to the end of its answer.", SECONDS, "route")
         self.first_token = histogram("first_token_seconds", "From a streamed chat to its first piece of text.", SECONDS)
-        self.rejected = counter("rejected", "Asks refused because the queue was full.")
+        self.rejected = counter("rejected", "Asks refused because too many, or too much work, were ahead of them.")
         self.expired = counter("expired", "Asks given up at their deadline.")
         self.batch_size = histogram("batch_requests", "Requests of a batch.", SIZES, "stage")
         self.batch_tokens = histogram("batch_padded_tokens", "Tokens of a batch of prompts, padded to its longest.", TOKENS, "stage")
@@ -66,6 +67,8 @@ class Metrics:
         self.restarts.labels(stage.name).set_function(lambda: stage.restarts)
 
         def on_batch(ran: Ran) -> None:
+            if isinstance(ran.error, Crashed):
+                return self.board.broke(self.instance, stage.name)
             size.observe(ran.size)
             seconds.observe(ran.seconds)
             if longest := max((getattr(result, "tokens_in", 0) for result in ran.results), default=0):
@@ -75,7 +78,7 @@ class Metrics:
 
     def failed(self, failure: BaseException) -> None:
         """Count an ask that was refused or given up."""
-        if isinstance(failure, Rejected):
+        if isinstance(failure, Rejected) and not isinstance(failure, Ended):
             self.rejected.inc()
         elif isinstance(failure, Expired):
             self.expired.inc()

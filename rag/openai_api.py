@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
 import uuid
@@ -19,11 +20,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StringConstraints
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from rag.answering import answered, engine_of, refusal, too_many
+from rag.answering import answered, disconnected, engine_of, refusal, too_many
 from rag.engine import Served
 from rag.errors import error
 from rag.openapi import CHAT, CHAT_ANSWER, CHAT_STREAM, EMBED, EMBED_ANSWER, MODELS, answers
-from rag.pipeline import Ask
+from rag.pipeline import Ask, Stream
 
 TEXT = 4000
 """Characters of a query or of a text to embed at most."""
@@ -166,18 +167,22 @@ async def _streamed(request: Request, ask: Ask, about: Mapping[str, Any], usage:
     def sink(text: str) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, text)
 
-    told = Ask(ask.query, ask.k, sink)
+    told = Ask(ask.query, ask.k, Stream(sink))
     answer = asyncio.ensure_future(engine_of(request).ask(told))
     first = asyncio.ensure_future(pieces.get())
-    try:
-        await asyncio.wait({answer, first}, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        answer.cancel()
-        first.cancel()
-        raise
-    if answer.done() and (failure := answer.exception()):
-        first.cancel()
-        return refusal(request, failure)
+    gone = asyncio.ensure_future(disconnected(request))
+    with contextlib.ExitStack() as undo:
+        undo.callback(answer.cancel)
+        undo.callback(first.cancel)
+        try:
+            await asyncio.wait({answer, first, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()  # from here on the response itself listens for it
+        if answer.done() and (failure := answer.exception()):
+            return refusal(request, failure)
+        if not answer.done() and not first.done():
+            return Response(status_code=499)  # nobody is there to read it
+        undo.pop_all()
     request.app.state.metrics.first_token.observe(time.perf_counter() - started)
     return StreamingResponse(_events(request, answer, first, pieces, about, usage), media_type="text/event-stream")
 

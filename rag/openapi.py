@@ -64,7 +64,7 @@ EMBED_ANSWER = {
 }
 MODELS = {"object": "list", "data": [{"id": "opt-125m", "object": "model", "created": 0, "owned_by": "blockwise"}]}
 READY = {"status": "ready", "running": 0, "instance": 0, "instances": 1, "model": "opt-125m", "weights": "random", "device": "cuda"}
-HEALTH = {"status": "ok", "instance": 0, "restarts": {"instances": 0, "stages": {"find": 0, "write": 0, "embed": 0}}}
+HEALTH = {"status": "ok", "instance": 0, "restarts": {"instances": 0, "stages": {"find": 0, "write": 0, "answer": 0, "embed": 0}}}
 ERRORS = {
     400: ("invalid", "The body is no JSON.", "There was an error parsing the body"),
     404: ("model_not_found", "The model is not served here.", "model: 'gpt' is not served here; 'opt-125m' is"),

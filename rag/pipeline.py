@@ -17,6 +17,17 @@ from rag.index import Searchable
 T = TypeVar("T")
 
 
+class Stream:
+    """A sink that knows whether a piece of the answer has gone into it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.begun, self._sink = False, sink
+
+    def __call__(self, text: str) -> None:
+        self.begun = True
+        self._sink(text)
+
+
 @dataclass(frozen=True)
 class Ask:
     """A query and the number of chunks to answer it from. `sink`, if given, is called with each piece of the answer's text as it comes,
@@ -24,7 +35,7 @@ class Ask:
 
     query: str
     k: int
-    sink: Sink | None = None
+    sink: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +59,16 @@ def prompt(query: str, contexts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What was retrieved for an ask: the ids of its chunks, the best first, the prompt made of them, and what it took so far."""
+    """What was retrieved for an ask: the ids of its chunks, the best first, the prompt made of them, and what it took so far.
+
+    `tokens` is the prompt's length where somebody has counted it.
+    """
 
     chunks: tuple[str, ...]
     prompt: str
     stages: dict[str, float]
-    sink: Sink | None = None
+    sink: Stream | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,10 +85,15 @@ class Pipeline:
         return self.write(self.find(asks))
 
     def find(self, asks: Sequence[Ask]) -> list[Found]:
-        """Embed the queries and retrieve their chunks."""
+        """Embed the queries and retrieve their chunks.
+
+        As many chunks are searched for as the next power of two has, and the best are taken: no number that a request asks for makes
+        the others wait for a kernel of its own.
+        """
         stages: dict[str, float] = {}
+        most = 1 << (max(ask.k for ask in asks) - 1).bit_length()
         queries = timed(stages, "embed_ms", lambda: self.embedder.queries([ask.query for ask in asks]))
-        ids = timed(stages, "retrieve_ms", lambda: self.index.search(queries, max(ask.k for ask in asks)))
+        ids = timed(stages, "retrieve_ms", lambda: self.index.search(queries, most))
         found = [[self.corpus.chunks[row] for row in rows[: ask.k]] for rows, ask in zip(ids, asks, strict=True)]
         return [
             Found(tuple(chunk.id for chunk in chunks), prompt(ask.query, [chunk.text for chunk in chunks]), stages, ask.sink)

@@ -115,4 +115,5 @@ def _nothing(series: Series, kept: Kept, attempt: int) -> str:
     lowest = min(progress.points, key=lambda point: point.rate)
     found = kept.counting(lowest.id, attempt, series.strict)
     assert found is not None
-    return f"no rate passes; at {lowest.rate:g}/s {kept.share(found):.1%} are in time"
+    outcome = f"{kept.share(found):.1%} are in time" if found[0]["valid"] else f"not valid: {found[0]['invalid']}"
+    return f"no rate passes; at {lowest.rate:g}/s {outcome}"

@@ -30,7 +30,8 @@ def main() -> int:
 def listen(settings: Settings) -> list[socket.socket]:
     """Listening sockets at one address, one an instance, among which the kernel spreads the connections.
 
-    They stay open while an instance is started anew, so that nobody is refused meanwhile. Raises BadInput where that cannot be.
+    Where an instance is started anew, the others get its share meanwhile; one alone keeps its socket open. Raises BadInput where it
+    cannot be listened there.
     """
     try:
         first = _bound(settings.host, settings.port)

@@ -23,23 +23,36 @@ from rag.settings import Settings
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 5.0
 """Seconds beyond the time to drain that an instance has to end by itself."""
+FIRST_S, MOST_S, STEADY_S = 0.1, 60.0, 60.0
+"""Seconds until an instance is started anew: so many the first time, twice as many each time, at most; from the first again once one was
+ready for so long."""
 
 
 @dataclass(eq=False)
 class _Running:
+    number: int
     process: BaseProcess
     control: Connection
-    ready: bool = False
+    ready: float | None = None
+    """When it was."""
 
 
 class Supervisor:
-    """The parent of the instances. `gpus` are what CUDA calls those of them, one each; empty where the models run elsewhere."""
+    """The parent of the instances. `gpus` are what CUDA calls those of them, one each; empty where the models run elsewhere.
+
+    One that dies is started anew, after a pause that grows where this comes to nothing. The whole ends where an instance is not ready
+    in the first place, or none is any more and the next one does not get so far either.
+    """
 
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket], gpus: Sequence[str]) -> None:
         self.settings, self.listeners, self.gpus = settings, listeners, gpus
         self.board = Board(settings.instances)
         self._context = SpawnContext()
         self._running: dict[int, _Running] = {}
+        self._pauses: dict[int, float] = {}
+        self._due: dict[int, float] = {}
+        """When to start which instance anew."""
+        self._served = False
         self._signals, self._signal = os.pipe()
         self._until: float | None = None
         self._code = 0
@@ -56,7 +69,7 @@ class Supervisor:
         try:
             for number in range(self.settings.instances):
                 self._start(number, again=False)
-            while self._running:
+            while self._running or self._due:
                 self._step(on_ready)
             return self._code
         finally:
@@ -64,13 +77,17 @@ class Supervisor:
 
     def _step(self, on_ready: Callable[[], None]) -> None:
         """Wait for the next thing that happens, and do what follows from it."""
-        waited = None if self._until is None else max(0.0, self._until - time.monotonic())
-        running = dict(self._running)
+        running, times = dict(self._running), [*self._due.values(), *([] if self._until is None else [self._until])]
         happened = wait(
-            [self._signals, *(one.control for one in running.values()), *(one.process.sentinel for one in running.values())], waited
+            [self._signals, *(one.control for one in running.values()), *(one.process.sentinel for one in running.values())],
+            max(0.0, min(times) - time.monotonic()) if times else None,
         )
-        if not happened and waited is not None:
+        now = time.monotonic()
+        if not happened and self._until is not None and now >= self._until:
             self._stop(1)
+        for number in [number for number, due in self._due.items() if due <= now]:
+            del self._due[number]
+            self._start(number, again=True)
         if self._signals in happened:
             self._told(os.read(self._signals, 1))
         for number, one in running.items():
@@ -86,10 +103,11 @@ class Supervisor:
             print("ending at once: a second signal", file=sys.stderr)
             return self._stop(1)
         self._until = time.monotonic() + self.settings.drain_s + GRACE_S
+        self._due.clear()
         for listener in self.listeners:
             listener.close()
         for number, one in list(self._running.items()):
-            if one.ready:
+            if one.ready is not None:
                 with contextlib.suppress(OSError):  # it has just died, as its sentinel will say
                     one.control.send("drain")
             else:
@@ -100,28 +118,39 @@ class Supervisor:
             said: str = one.control.recv()
         except (EOFError, OSError):
             return  # it ends: its sentinel says so
-        if said != "ready":
+        if said == "ready":
+            one.ready = time.monotonic()
+            if not self._served and self._ready() == self.settings.instances:
+                self._served = True
+                on_ready()
+        elif self._served:
+            print(f"instance {one.number}: {said}", file=sys.stderr)  # and it ends, as its sentinel will say
+        else:
             raise BadInput(said)
-        first = not one.ready and not self.board.restarts
-        one.ready = True
-        if first and len(self._running) == self.settings.instances and all(one.ready for one in self._running.values()):
-            on_ready()
+
+    def _ready(self) -> int:
+        return sum(one.ready is not None for one in self._running.values())
 
     def _ended(self, number: int, one: _Running) -> None:
-        """An instance has ended: as it was told to, or else another takes its place, unless it was never of use."""
+        """An instance has ended: as it was told to, or else another takes its place, unless there is no sense in that."""
         one.process.join()
         code = one.process.exitcode
         del self._running[number]
         one.control.close()
         if self._until is not None:
             self._code = self._code or int(code != 0)
-        elif not one.ready:
+        elif one.ready is None and not (self._served and self._ready()):
             print(f"error: instance {number} ended with code {code} before it was ready; its last lines are above", file=sys.stderr)
             self._stop(1)
         else:
+            if self.settings.instances > 1:  # those that come until then go to the others: the new one listens once it is ready
+                with contextlib.suppress(OSError):  # where it has not listened again yet
+                    self.listeners[number].shutdown(socket.SHUT_RDWR)
             self.board.restarted(number)
             print(f"instance {number} ended with code {code}; another one starts in its place", file=sys.stderr)
-            self._start(number, again=True)
+            steady = one.ready is not None and time.monotonic() - one.ready >= STEADY_S
+            self._pauses[number] = FIRST_S if steady or number not in self._pauses else min(MOST_S, 2 * self._pauses[number])
+            self._due[number] = time.monotonic() + self._pauses[number]
 
     def _start(self, number: int, again: bool) -> None:
         control, theirs = self._context.Pipe()
@@ -133,14 +162,15 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        self._running[number] = _Running(process, control)
+        self._running[number] = _Running(number, process, control)
 
     def _stop(self, code: int) -> None:
         self._code = code
         self._end()
 
     def _end(self) -> None:
-        """End what still runs, at once."""
+        """End what still runs, at once, and start nothing more."""
+        self._due.clear()
         for number in list(self._running):
             self._kill(number)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.capacity import Capacity, capacities, unfinished
+from analysis.capacity import Capacity, capacities, lower_bounds, unfinished
 from analysis.cli import run
 from analysis.factors import NAMES, of_loads, over
 from analysis.figures import command, serving
@@ -31,7 +31,7 @@ def draw(records: Path | str, against: str | None = None) -> Any:
     if not found:
         return style.message(_NOTHING)
     figure = _rows(found) if against is None else _over(frame, found, against, records)
-    text, open_searches = serving.repeats([each.highest for each in found]), unfinished(frame)
+    text, open_searches, bounds = serving.repeats([each.highest for each in found]), unfinished(frame), lower_bounds(found)
     serving.head(
         figure,
         frame,
@@ -39,7 +39,9 @@ def draw(records: Path | str, against: str | None = None) -> Any:
         text,
         "grey: up to the lowest rate that failed",
         "" if against else f"right: ratio to {found[0].arm}",
+        f"hollow: {bounds}" if bounds else "",
         f"{open_searches} searches not over, left out" if open_searches else "",
+        invalid_are="counted as not in time",
     )
     return figure
 
@@ -76,13 +78,19 @@ def _row(axis: Any, row: int, its: Capacity, look: dict[str, Any]) -> None:
     if highest.median > 0:
         spread = [[highest.median - highest.low], [highest.high - highest.median]]
         axis.errorbar(highest.median, row, xerr=spread, capsize=2.5, marker="o", linestyle="none", zorder=3, color=look["color"])
+        if its.at_least:
+            axis.plot(highest.median, row, marker="o", color=look["color"], **serving.HOLLOW)
     axis.annotate(_ratio(its), (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=7.5, annotation_clip=False)
 
 
 def _ratio(its: Capacity) -> str:
     if its.highest.median == 0:
-        return "none met it"
-    return "" if its.over_first is None else interval(its.over_first).replace(" [", " × [") + " ×" * bool(np.isnan(its.over_first.low))
+        return "none is known to meet it" if its.at_least else "none met it"
+    return (
+        ""
+        if its.over_first is None
+        else "≥ " * its.at_least + interval(its.over_first).replace(" [", " × [") + " ×" * bool(np.isnan(its.over_first.low))
+    )
 
 
 def _over(frame: Frame, found: list[Capacity], against: str, path: Path | str) -> Any:
@@ -90,7 +98,7 @@ def _over(frame: Frame, found: list[Capacity], against: str, path: Path | str) -
     placed = over(frame, against, path).drop_duplicates(["arm", "load"]).set_index(["arm", "load"])
     rows = pd.DataFrame(
         [
-            {"x": place["x"], "series": place["series"], "load": each.load, "rate": rate, "failing": failing, "valid": True}
+            {"x": place["x"], "series": place["series"], "load": each.load, "rate": rate, "failing": failing, "valid": not each.at_least}
             for each in found
             if (each.arm, each.load) in placed.index
             for place in [placed.loc[[(each.arm, each.load)]].iloc[0]]

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from analysis import style
 from analysis.cli import run
 from analysis.figures import command, serving
-from analysis.load import latencies, offered, unanswered
-from analysis.measured import Frame, device, requests
+from analysis.load import latencies, offered, only_valid
+from analysis.measured import Frame, requests
 
 MOST_PANELS = 12
 """Panels beyond which those drawn are some of them, spread evenly."""
@@ -25,7 +25,7 @@ def draw(records: Path | str, slo_ms: float | None = None, until: str = "end_s")
     """
     frame = offered(requests(records))
     looks = style.arms(frame["arm"].unique())
-    valid = serving.only_valid(frame)
+    valid = only_valid(frame)
     valid = valid.assign(latency=latencies(valid, until))
     if not np.isfinite(valid["latency"]).any():
         return style.message("No latencies: the records have no valid point with an answer at a rate that arms share.")
@@ -65,16 +65,15 @@ def _curve(axis: Any, values: Any, look: dict[str, Any]) -> None:
 def _head(figure: Any, frame: Frame, valid: Frame, drawn: str) -> None:
     counts = sorted({len(rows) for _, rows in valid.groupby(["arm", "load", "offer"])})
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    lost, repeats, wrong = unanswered(valid), valid["repeat"].nunique(), serving.invalid(frame)
-    style.head(
+    repeats = valid["repeat"].nunique()
+    serving.head(
         figure,
-        device(frame),
+        frame,
         f"{n} requests a curve" + (f", {repeats} repeats pooled" if repeats > 1 else ""),
         "latency counted from the scheduled time",
-        f"not answered, counted as never: {lost}" if lost else "all answered",
-        serving.weights(frame),
-        f"left out: {wrong} not valid" if wrong else "",
+        "" if (valid["status"] == "ok").all() else "a curve ends below 1 where requests were not answered",
         drawn,
+        invalid_are="left out",
     )
 
 

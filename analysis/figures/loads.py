@@ -79,19 +79,13 @@ def _axis(axis: Any, rows: Frame, column: str, names: list[str], against: str | 
         axis.set_xlim(-0.5, len(names) - 0.5)
         axis.tick_params(axis="x", labelsize=7)
     else:
-        axis.set_xlabel(_SHORT.get(against, NAMES[against]))
+        axis.set_xlabel(NAMES[against].partition(" (")[0])
         if serving.spans(rows["x"], 4):
             style.log_sizes(axis, rows["x"])
-    if column == "goodput":
-        serving.from_zero(axis, rows[column])
-        return
-    if serving.spans(rows[column], 8):
+    if column != "goodput" and serving.spans(rows[column], 8):
         style.log_values(axis.yaxis)
     else:
         serving.from_zero(axis, rows[column])
-
-
-_SHORT = {"burstiness": "burstiness"}
 
 
 def main() -> int:

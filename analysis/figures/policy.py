@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.capacity import capacities
+from analysis.capacity import capacities, lower_bounds
 from analysis.cli import run
 from analysis.factors import NAMES, number, settings, without
 from analysis.figures import command, maps, serving
-from analysis.load import latencies, offered, over_repeats, percentile
+from analysis.load import latencies, offered, only_valid, over_repeats, percentile
 from analysis.measured import Frame, requests, varying
 
 MOST_MAPS = 12
@@ -48,7 +48,8 @@ def draw(records: Path | str) -> Any:
         return style.message("No policy map: the arms differ in fewer than two settings that are numbers.")
     placed = {arm: its for arm, its in every.items() if all(number(its.get(name)) for name in shown)}
     frame = frame[frame["arm"].isin(placed)]
-    searched = bool(capacities(frame))
+    highest = capacities(frame)
+    searched = bool(highest)
     found = list(_searched(frame, shown) if searched else _timed(frame, shown))
     drawn = style.some(found, MOST_MAPS)
     small = len(drawn) > 2
@@ -62,9 +63,10 @@ def draw(records: Path | str) -> Any:
         frame,
         f"{what}, medians over {frame['repeat'].nunique()} repeats" if frame["repeat"].nunique() > 1 else what,
         f"outlined: the {'highest' if searched else 'lowest'}",
+        lower_bounds(highest),
         f"{len(drawn)} of {len(found)} maps, spread evenly" if len(drawn) < len(found) else "",
         f"{len(every) - len(placed)} arms without these settings left out" if len(every) > len(placed) else "",
-        left_out=True,
+        invalid_are="left out",
     )
     looks = [(f"{text}: {meaning}", look) for name, (text, meaning, look) in _HATCHED.items() if name in used]
     style.legend(figure, [Patch(label=label, edgecolor="#999999", **look) for label, look in looks])
@@ -101,7 +103,7 @@ def _timed(frame: Frame, shown: list[str]) -> Iterator[Map]:
 
 def _p99(its: Frame) -> float:
     """The median over the valid repeats of the 99th percentile; NaN without one."""
-    good = serving.only_valid(its)
+    good = only_valid(its)
     return over_repeats([percentile(found["latency"], 0.99) for _, found in good.groupby("repeat")]).median if len(good) else np.nan
 
 

@@ -9,6 +9,7 @@ from analysis import style
 from analysis.cli import run
 from analysis.factors import without
 from analysis.figures import command, serving
+from analysis.load import only_valid
 from analysis.measured import Frame, requests
 from analysis.retrieval import Quality, quality
 from analysis.statistics import Summary, summary
@@ -17,7 +18,7 @@ from analysis.statistics import Summary, summary
 def draw(records: Path | str) -> Any:
     """The figure: arms that differ in `nprobe` alone are joined, and each has its value beside it."""
     frame = requests(records)
-    good = serving.only_valid(frame)
+    good = only_valid(frame)
     found = {arm: (quality(rows), _time(rows)) for arm, rows in good.groupby("arm", sort=False)}
     known: dict[str, tuple[Quality, Summary]] = {
         arm: (its, time) for arm, (its, time) in found.items() if its is not None and time is not None
@@ -41,7 +42,7 @@ def draw(records: Path | str) -> Any:
     axes[1].set_ylabel("mean reciprocal rank")
     questions = sorted({its.hits.n for its, _ in known.values()})
     n = f"{questions[0]}" if len(questions) == 1 else f"{questions[0]} to {questions[-1]}"
-    serving.head(figure, good, f"{n} questions an arm", "bars: 95 % bootstrap interval, of quality over questions", left_out=True)
+    serving.head(figure, good, f"{n} questions an arm", "bars: 95 % bootstrap interval, of quality over questions", invalid_are="left out")
     style.legend(figure, serving.handles(looks))
     return figure
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from analysis import load, style
-from analysis.load import over_repeats, unanswered
+from analysis.load import over_repeats, telling, unanswered
 from analysis.measured import LOADED, Frame, device
 from analysis.statistics import Summary
 
@@ -18,17 +18,14 @@ SLO_MS: tuple[str, dict[str, Any]] = ("--slo-ms", {"type": float, "help": "the l
 AGAINST: tuple[str, dict[str, Any]] = ("--against", {"help": "the key of the arms or of the loads on the x axis (default: none)"})
 GUIDE: dict[str, Any] = {"color": style.GREY, "linestyle": ":", "linewidth": 1.2}
 """A line that is no measurement: an objective, or what would be ideal."""
-_HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9, "markersize": 5, "linestyle": "none", "zorder": 4}
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9, "markersize": 5, "linestyle": "none", "zorder": 4}
 _LETTERS = 26
 """Of a title over a third of the width."""
 _ARROW: dict[str, Any] = {"marker": "$↑$", "markersize": 7, "linestyle": "none"}
 
 
-def head(figure: Any, frame: Frame, *parts: str, left_out: bool = False) -> None:
-    """The line over a figure: device, requests and those not answered, `parts`, weights, and points that are not valid.
-
-    `left_out`: those points are not drawn, else they are hollow.
-    """
+def head(figure: Any, frame: Frame, *parts: str, invalid_are: str = "hollow") -> None:
+    """The line over a figure: device, requests and those not answered, `parts`, weights, and what became of points that are not valid."""
     lost, wrong = unanswered(frame), invalid(frame)
     style.head(
         figure,
@@ -36,7 +33,7 @@ def head(figure: Any, frame: Frame, *parts: str, left_out: bool = False) -> None
         f"{len(frame)} requests" + (f" ({lost})" if lost else ""),
         *parts,
         weights(frame),
-        f"{wrong} not valid, {'left out' if left_out else 'hollow'}" if wrong else "",
+        f"{wrong} not valid, {invalid_are}" if wrong else "",
     )
 
 
@@ -50,10 +47,6 @@ def invalid(frame: Frame) -> str:
     """How many points are not valid, as text; empty where all are."""
     wrong = len(frame[~frame["valid"].astype(bool)].drop_duplicates(list(LOADED)))
     return f"{wrong} point{'s' * (wrong > 1)}" if wrong else ""
-
-
-def only_valid(frame: Frame) -> Frame:
-    return frame[frame["valid"].astype(bool)]
 
 
 def repeats(summaries: Sequence[Summary]) -> str:
@@ -76,14 +69,13 @@ def series(axis: Any, rows: Frame, column: str, look: dict[str, Any], label: str
     """
     xs, summaries, hollow = [], [], []
     for x, found in rows.groupby("x"):
-        good = only_valid(found)
         xs.append(float(x))
-        hollow.append(good.empty)
-        summaries.append(over_repeats((found if good.empty else good)[column]))
+        hollow.append(not found["valid"].any())
+        summaries.append(over_repeats(telling(found)[column]))
     finite = [np.isfinite(each.median) for each in summaries]
     drawn = [each if fine else Summary(np.nan, np.nan, np.nan, each.n) for each, fine in zip(summaries, finite, strict=True)]
     style.intervals(axis, xs, drawn, label=label, **look)
-    empty = {"color": look["color"], "marker": look["marker"], **_HOLLOW}
+    empty = {"color": look["color"], "marker": look["marker"], **HOLLOW}
     axis.plot(*_at(xs, [each.median for each in drawn], hollow), **empty)
     for x in [x for x, fine in zip(xs, finite, strict=True) if not fine]:
         (arrow,) = axis.plot(x, 0.94, transform=axis.get_xaxis_transform(), color=look["color"], **_ARROW)

@@ -12,7 +12,7 @@ from analysis import style
 from analysis.cli import run
 from analysis.factors import NAMES, of_loads, over
 from analysis.figures import command, serving
-from analysis.load import latencies, offered
+from analysis.load import latencies, offered, only_valid
 from analysis.measured import Frame, requests
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ MOST_PANELS = 12
 def draw(records: Path | str, against: str | None = None) -> Any:
     """The figure: a panel an arm and load with a bar an offer; or `against` a factor, a panel an arm without it, load and offer."""
     frame = requests(records)
-    valid = offered(serving.only_valid(frame))
+    valid = offered(only_valid(frame))
     valid = valid[valid["status"] == "ok"]
     if valid.empty:
         return style.message("No stages: the records have no valid point with an answer at a rate that arms share.")
@@ -53,14 +53,9 @@ def draw(records: Path | str, against: str | None = None) -> Any:
             axis.set_ylabel("mean time (ms)")
     offer = serving.at(offers[0]) if against and len(offers) == 1 else ""
     drawn = f"{len(chosen)} of {len(every)} panels, spread evenly" if len(chosen) < len(every) else ""
-    serving.head(figure, frame, "means over the answered requests, from the scheduled time", offer, drawn, left_out=True)
-    style.legend(
-        figure, [Patch(label=_NAMES.get(name, name), edgecolor="#555555", linewidth=0.4, **look) for name, look in STAGES.items()], 5
-    )
+    serving.head(figure, frame, "means over the answered requests, from the scheduled time", offer, drawn, invalid_are="left out")
+    style.legend(figure, [Patch(label=name, **_EDGE, **look) for name, look in STAGES.items()], 5)
     return figure
-
-
-_NAMES = {"outside": "outside the service"}
 
 
 def means(rows: Frame) -> dict[str, float]:

@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.cli import run
-from analysis.load import latencies, offered, over_repeats, rates, weights
+from analysis.load import latencies, offered, over_repeats, rates, telling, weights
 from analysis.measured import Frame, device, requests
 from analysis.retrieval import quality
 from analysis.statistics import summary
 from analysis.tables import command, fixed
 
 _SENTENCES = {
-    **{"load": "", "times the highest": "", "device": "{}.", "weights": "Weights: {}.", "not valid": ""},
+    **{"load": "", "times the highest": "", "device": "{}.", "weights": "Weights: {}.", "not valid": "Not valid, all rows: {}."},
     **{"rejected": "{} rejected.", "timeout": "{} timed out.", "error": "{} errors."},
 }
 
@@ -24,7 +24,7 @@ _SENTENCES = {
 def table(records: Sequence[Path], slo_ms: float | None = None) -> Frame:
     """Latency percentiles are over all requests, from the scheduled time, with those not answered as infinite.
 
-    Rates that a search tried on its way are left out. What is not valid says why.
+    Rates that a search tried on its way are left out. What is not valid says why, and counts only where no repeat is valid.
     """
     rows: list[dict[str, Any]] = []
     for path in records:
@@ -42,6 +42,8 @@ def table(records: Sequence[Path], slo_ms: float | None = None) -> Frame:
 
 
 def _row(found: Frame, points: Frame, slo_ms: float | None) -> dict[str, Any]:
+    wrong = _wrong(found)
+    found, points = telling(found), telling(points)
     took, counts, its = latencies(found), found["status"].value_counts(), quality(found)
     return {
         "offered (1/s)": float(points["rate"].median()),
@@ -54,8 +56,15 @@ def _row(found: Frame, points: Frame, slo_ms: float | None) -> dict[str, Any]:
         f"hit@{its.k if its else 'k'}": its.hits.median if its else None,
         "MRR": its.reciprocal.median if its else None,
         "weights": weights(found) or "–",
-        "not valid": "; ".join(dict.fromkeys(found["invalid"][~found["valid"].astype(bool)])),
+        "not valid": wrong,
     }
+
+
+def _wrong(found: Frame) -> str:
+    """Why repeats are not valid, and how many of them where the row is of the others; empty where all are."""
+    wrong = found[~found["valid"].astype(bool)]
+    count = f"{wrong['repeat'].nunique()} of {found['repeat'].nunique()} repeats left out: " if 0 < len(wrong) < len(found) else ""
+    return count + "; ".join(dict.fromkeys(wrong["invalid"]))
 
 
 def main() -> int:

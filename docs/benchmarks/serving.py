@@ -27,8 +27,8 @@ from analysis.cli import replacing
 from analysis.environment import cpu_name, environment, versions
 from rag.arrivals import schedule
 from rag.ceiling import QUERY, answering, ceiling
-from rag.generators import Generators, enough, generators
 from rag.launch import launched
+from rag.senders import Senders, enough, senders
 
 RECORDS = Path(__file__).with_name("records") / "serving.json"
 PACKAGES = ("aiohttp", "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
@@ -46,7 +46,7 @@ def ceilings() -> dict[str, Any]:
     """Requests a second that 1, 2, … processes send and get answered, median of `CEILINGS`."""
     found = {}
     for number in range(1, enough() + 1):
-        with generators(number) as processes:
+        with senders(number) as processes:
             found[str(number)] = round(float(np.median([ceiling(processes) for _ in range(CEILINGS)])))
         print(f"{number} processes: {found[str(number)]:,} requests/s")
     return {"rps_by_processes": found}
@@ -55,7 +55,7 @@ def ceilings() -> dict[str, Any]:
 def overhead() -> dict[str, Any]:
     """Percentiles of the latency from the schedule, of the service and of the floor, by rate."""
     samples: dict[tuple[str, int], list[float]] = {}
-    with generators(enough()) as processes, service() as served, answering() as floor:
+    with senders(enough()) as processes, service() as served, answering() as floor:
         for repeat in range(REPEATS):
             for rate in RATES:
                 for name, url in (("floor", f"{floor}/"), ("service", f"{served}/rag")):
@@ -78,7 +78,7 @@ def _percentile(values: Sequence[float], at: int) -> float:
     return round(float(np.percentile(values, at)), 2)
 
 
-def latencies(processes: Generators, url: str, rate: int, repeat: int) -> Sequence[float]:
+def latencies(processes: Senders, url: str, rate: int, repeat: int) -> Sequence[float]:
     """Milliseconds from the schedule to the answer of each request; infinite for one that was not answered."""
     times = schedule({"arrivals": "poisson", "seconds": SECONDS}, rate, [rate, repeat])
     outcomes = processes.offer(url, times, [QUERY] * len(times), DEADLINE_S).outcomes

@@ -78,6 +78,17 @@ def searched(
     return rows
 
 
+def distorted(rows: Sequence[dict[str, Any]], above: float, why: str = "sent 60 ms late") -> list[dict[str, Any]]:
+    """The rows with those at rates above one not valid."""
+    return [row | ({"valid": False, "invalid": why} if row["rate"] > above else {}) for row in rows]
+
+
+def one_repeat_open(arm: str, capacity: float) -> list[dict[str, Any]]:
+    """A search that is over in the second of two repeats alone."""
+    rows = searched({arm: capacity}, repeats=(1.0, 1.2))
+    return [row | ({"found_rps": math.nan, "multiple": math.nan} if row["repeat"] == 1 else {}) for row in rows]
+
+
 def highest(capacity: float) -> float:
     """The rate that the search finds for a capacity."""
     steps = probes(SEARCH)

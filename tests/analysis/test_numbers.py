@@ -65,6 +65,45 @@ def test_values_of_searches_are_known(own: Path, name: str, value: float):
     assert numbers.collect(own)[name].value == pytest.approx(value, rel=1e-6)
 
 
+def test_points_that_are_not_valid_are_in_no_number(own: Path):
+    wrong = {"valid": False, "invalid": "sent 60 ms late"}
+    rows = [
+        *served.point("batched", 8.0, 64.0),
+        *served.point("batched", 8.0, 2.0, repeat=2, **wrong),
+        *served.point("batched", 16.0, 64.0, **wrong),
+    ]
+    write_parquet(own / "rag/searched.parquet", rows)
+    found = {name: its for name, its in numbers.collect(own).items() if name.startswith("Searched")}
+    assert not [name for name in found if "OneSix" in name]
+    assert found["SearchedBatchedAtEightTailMs"].value == pytest.approx(served.latency_ms(8, 64))
+    assert (found["SearchedBatchedAtEightUnanswered"].value, found["SearchedBatchedAtEightAchieved"].n) == (0, 1)
+    assert found["SearchedBatchedAtEightTailMs"].records == {"rag/searched.parquet": ["batched-poisson-8.0-1"]}
+
+
+def test_records_without_a_valid_point_give_no_numbers(own: Path):
+    write_parquet(own / "rag/searched.parquet", served.point("batched", 8.0, 64.0, valid=False, invalid="sent 60 ms late"))
+    assert not [name for name in numbers.collect(own) if name.startswith("Searched")]
+
+
+def test_goodput_over_its_peak_is_of_valid_points(own: Path):
+    found = served.highest(3)
+    rows = served.searched({"course": found}, times=(2, 4))
+    write_parquet(own / "rag/searched.parquet", served.distorted(rows, above=3 * found))
+    names = {name for name in numbers.collect(own) if name.endswith("GoodputOverPeak")}
+    assert names == {"SearchedCourseTimesOneGoodputOverPeak", "SearchedCourseTimesTwoGoodputOverPeak"}
+
+
+def test_a_lower_bound_is_a_number_that_says_so(own: Path):
+    rows = served.searched({"course": 3.0}) + served.distorted(served.searched({"batched": 40.0}), above=40)
+    write_parquet(own / "rag/searched.parquet", rows)
+    found = numbers.collect(own)
+    assert [found[f"Searched{name}Highest"].at_least for name in ("Course", "Batched")] == [False, True]
+    for name in ("SearchedBatchedHighest", "SearchedBatchedHighestOverFirst"):
+        assert found[name].text.startswith("≥ ") and "a lower bound" in found[name].what
+    numbers.write(found.values(), own / "numbers.tex")
+    assert r"\newcommand{\SearchedBatchedHighest}{$\geq$ " in (own / "numbers.tex").read_text()
+
+
 def test_goodput_in_overload_is_a_number_over_its_peak(own: Path):
     write_parquet(own / "rag/searched.parquet", served.searched({"course": served.highest(3)}, times=(4,)))
     found = numbers.collect(own)

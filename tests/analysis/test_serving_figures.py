@@ -87,6 +87,27 @@ def test_a_search_that_is_not_over_is_left_out_and_counted(tmp_path: Path):
     assert "1 searches not over, left out" in head(figure)
 
 
+def test_capacity_of_one_repeat_is_that_whose_search_is_over(tmp_path: Path):
+    (axis,) = capacity.draw(stored(tmp_path, served.one_repeat_open("batched", 40.0))).axes
+    assert [bars.lines[0].get_xdata()[0] for bars in axis.containers] == [served.highest(48)]
+
+
+@pytest.mark.parametrize("against", [None, "instances"])
+def test_a_lower_bound_is_hollow(against: str | None, tmp_path: Path):
+    arms = served.varied(instances=[1, 2])
+    first, second = ([row for row in served.searched(dict.fromkeys(arms, 40.0), arms) if row["arm"] == arm] for arm in arms)
+    figure = capacity.draw(stored(tmp_path, first + served.distorted(second, above=40)), against=against)
+    (axis,) = figure.axes
+    hollow = [
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())
+    ]
+    assert hollow == [(served.highest(40), 1) if against is None else (2, served.highest(40))]
+    assert "hollow: 1 lower bound (what failed above is not valid)" in head(figure)
+    assert "not valid, counted as not in time" in head(figure)
+    if against is None:
+        assert [text.get_text() for text in axis.texts] == ["", "≥ 1.00 ×"]
+
+
 def test_capacity_over_instances_has_the_proportional_line(tmp_path: Path):
     arms = served.varied(instances=[1, 2, 4])
     rows = served.searched({arm: 30.0 * its["instances"] ** 0.5 for arm, its in arms.items()}, arms, repeats=(1.0, 1.1, 0.9))
@@ -279,7 +300,7 @@ def test_hollow_marks_are_points_that_are_not_valid(tmp_path: Path):
         hollow = [line.get_xdata() for line in axis.lines if line.get_markerfacecolor() == "white"]
         assert np.concatenate(hollow).tolist() == [16]
     assert "1 point not valid, hollow" in head(figure)
-    assert "left out: 1 point not valid" in head(latency.draw(stored(tmp_path, rows)))
+    assert "1 point not valid, left out" in head(latency.draw(stored(tmp_path, rows)))
 
 
 def test_latency_of_searches_is_drawn_at_multiples_of_each_arms_highest_rate(tmp_path: Path):
@@ -335,6 +356,13 @@ def test_each_kind_takes_the_options_that_the_catalog_gives_it(kind: str, stream
     monkeypatch.setattr("sys.argv", [kind, str(streamed), "--out", "figure", *item.options])
     assert importlib.import_module(f"analysis.figures.{kind}").main() == 0
     assert synthetic.CPU in head(drawn[0])
+
+
+@pytest.mark.parametrize("draw", [capacity.draw, loads.draw, stages.draw], ids=lambda draw: draw.__module__.rpartition(".")[2])
+def test_a_setting_without_a_name_for_the_axis_is_refused(draw: Any, tmp_path: Path):
+    rows = served.searched({"batched": 40.0}, times=(2,), load_settings=json.dumps({"arrivals": "poisson", "seconds": 10}))
+    with pytest.raises(BadInput, match=r"--against seconds: nothing is drawn over it; one of chunks, burstiness"):
+        draw(stored(tmp_path, rows), against="seconds")
 
 
 @pytest.mark.parametrize("draw", [latency.draw, throughput.draw], ids=["latency", "throughput"])

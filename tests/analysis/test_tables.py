@@ -114,6 +114,16 @@ def test_rag_has_multiples_of_the_highest_rate_and_no_rate_on_the_way_to_it(tmp_
 def test_rag_marks_what_is_not_valid_with_the_reason(tmp_path: Path):
     rows = [*served.point("a", 4.0, 64.0), *served.point("a", 8.0, 64.0, valid=False, invalid="sent 60 ms late")]
     assert rag.table([stored(tmp_path, rows)])["not valid"].tolist() == ["", "sent 60 ms late"]
+    assert "Not valid, all rows: sent 60 ms late." in rag.table([stored(tmp_path, rows[100:])]).attrs["note"]
+
+
+def test_rag_leaves_out_repeats_that_are_not_valid_beside_one_that_is(tmp_path: Path):
+    wrong = served.point("a", 8.0, 2.0, repeat=2, valid=False, invalid="sent 60 ms late")
+    rows = [*served.point("a", 4.0, 64.0), *served.point("a", 8.0, 64.0), *wrong]
+    _, row = rag.table([stored(tmp_path, rows)]).to_dict("records")
+    assert (row["ok"], row["not valid"]) == (100, "1 of 2 repeats left out: sent 60 ms late")
+    assert row["p99 (ms)"].median == pytest.approx(served.latency_ms(8, 64))
+    assert row["achieved (1/s)"].n == 1
 
 
 def test_rag_keeps_loads_apart(tmp_path: Path):
@@ -143,14 +153,35 @@ def test_capacity_has_the_highest_rate_and_what_failed_above(tmp_path: Path):
 
 
 def test_capacity_names_points_that_are_not_valid_and_searches_that_are_not_over(tmp_path: Path):
-    rows = served.searched({"batched": 40.0})
-    for row in rows:
-        if row["rate"] > 40:
-            row |= {"valid": False, "invalid": "sent 60 ms late"}
+    rows = served.distorted(served.searched({"batched": 40.0}), above=40)
     open_search = [row | {"found_rps": math.nan} for row in served.searched({"course": 3.0})]
     table = capacity.table([stored(tmp_path, rows + open_search)])
-    assert table["why"].tolist() == ["sent 60 ms late"]
+    assert table["why"].tolist() == ["not valid: sent 60 ms late"]
     assert "1 searches are not over." in table.attrs["note"]
+    assert "1 lower bound (what failed above is not valid)." in table.attrs["note"]
+
+
+def test_a_highest_rate_below_a_point_that_is_not_valid_is_a_lower_bound_and_no_denominator(tmp_path: Path):
+    first, second = served.searched({"course": 3.0, "batched": 40.0}), served.searched({"course": 3.0}, load="bursts")
+    second += served.searched({"batched": 40.0}, load="bursts")
+    rows = [*(row for row in first if row["arm"] == "course"), *served.distorted([row for row in first if row["arm"] == "batched"], 40)]
+    rows += [*served.distorted([row for row in second if row["arm"] == "course"], 3), *(row for row in second if row["arm"] == "batched")]
+    table = capacity.table([stored(tmp_path, rows)]).set_index(["arm", "load"])
+    assert table["bound"].to_dict() == {
+        ("course", "poisson"): "",
+        ("batched", "poisson"): "at least",
+        ("course", "bursts"): "at least",
+        ("batched", "bursts"): "",
+    }
+    assert table.loc[("batched", "poisson"), "ratio"].median == served.highest(40) / served.highest(3)
+    assert table.loc[("batched", "bursts"), "ratio"] is None
+
+
+def test_a_repeat_whose_search_is_not_over_is_left_out_of_the_capacity(tmp_path: Path):
+    (row,) = capacity.table([stored(tmp_path, served.one_repeat_open("batched", 40.0))]).to_dict("records")
+    assert (row["highest rate (1/s)"].median, row["highest rate (1/s)"].n) == (served.highest(48), 1)
+    assert row["p99 there (ms)"].median == pytest.approx(served.latency_ms(served.highest(48), 48))
+    assert row["why"].endswith("% not in time")
 
 
 def test_capacity_without_a_search_that_is_over_says_so(tmp_path: Path):

@@ -17,7 +17,7 @@ class Fixed:
     """An engine whose answer depends on the query alone."""
 
     def __init__(self) -> None:
-        self.facts, self.running, self.restarts = {"model": "none", "embedder": "none", "chunks": 50}, 0, {"find": 1}
+        self.facts, self.running = {"model": "none", "embedder": "none", "chunks": 50}, 0
         self.cancelled = asyncio.Event()
 
     async def ask(self, ask: Ask) -> Served:

@@ -18,7 +18,7 @@ from rag import components, config
 from rag.batched import BatchedEngine, batched, check
 from rag.batcher import Batcher, Expired, Lost, Rejected
 from rag.echo import Echo
-from rag.pipeline import Ask
+from rag.pipeline import Answer, Ask, Stream
 from tests.rag.conftest import config_of
 from tests.rag.fakes import Host
 
@@ -109,11 +109,64 @@ def test_the_deadline_holds_over_all_stages():
         gates[0].gate.set()
         async with Batcher(gates[0], 2, 9) as first, Batcher(gates[1], 2, 9) as second:
             engine = BatchedEngine([first, second], first, capacity=5, deadline_s=0.2, facts={}, host=Host())
-            with pytest.raises(Expired):
+            with pytest.raises(Expired, match=r"^no answer within 0\.2 s$"):
                 await engine.ask(Ask("late", 1))
             gates[1].gate.set()
 
     asyncio.run(scenario())
+
+
+def test_the_timer_and_the_lengths_are_the_first_stage_s():
+    async def scenario() -> list[Any]:
+        counted = []
+
+        class Counting(Echo):
+            def length(self, prompt: str) -> int:
+                counted.append(threading.current_thread().name)
+                return super().length(prompt)
+
+            def write(self, found: Any) -> Any:
+                assert [one.tokens for one in found] == [len(one.prompt.split()) for one in found]
+                return [Answer(one.prompt, (), 1, 1, {}) for one in found]
+
+        arm = {**config.BATCHED, "max_batch": 1, "queue": 8, "wait_ms": 5, "tokens": 9}
+        async with batched(lambda: Counting("cpu"), arm, 2, 60, Host()) as engine:
+            counted.clear()
+            await engine.ask(Ask("one two", 1))
+            return [set(counted), *(stage.wait_s for stage in engine.chain)]  # type: ignore[attr-defined]
+
+    assert asyncio.run(scenario()) == [{"find"}, 0.005, 0.0]
+
+
+@pytest.mark.parametrize("overlap", [True, False], ids=["overlapped", "in one stage"])
+def test_a_stream_that_has_begun_gets_no_piece_twice(overlap: bool):
+    class Breaking(Echo):
+        def write(self, found: Any) -> Any:
+            written = super().write(found)
+            return fail() if any("poison" in one.prompt for one in found) else written
+
+    async def scenario() -> tuple[list[str], list[object]]:
+        pieces: list[str] = []
+        entered, gate = threading.Event(), threading.Event()
+
+        def sink(text: str) -> None:
+            pieces.append(text)
+            entered.set()
+            assert gate.wait(10)
+
+        arm = {**config.BATCHED, "max_batch": 4, "queue": 8, "overlap": overlap}
+        async with batched(lambda: Breaking("cpu"), arm, 2, 60, Host()) as engine:
+            first = asyncio.create_task(engine.ask(Ask("poison first", 1, Stream(sink))))
+            await asyncio.to_thread(entered.wait, 10)
+            others = [asyncio.create_task(engine.ask(Ask(query, 1, Stream(pieces.append)))) for query in ("streamed", "poison")]
+            await asyncio.sleep(0)
+            gate.set()
+            outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+        return pieces, outcomes
+
+    pieces, outcomes = asyncio.run(scenario())
+    assert sorted(pieces) == ["poison", "poison first", "streamed"]
+    assert isinstance(outcomes[0], RuntimeError) and isinstance(outcomes[2], RuntimeError)
 
 
 def test_a_device_that_answers_is_not_lost(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """No request is lost, each gets its own answer once, poison stays alone, queues are bounded, deadlines hold."""
 
 import asyncio
+import collections
 import threading
 from collections.abc import Sequence
 
@@ -198,6 +199,52 @@ def test_ending_answers_everybody():
         return [type(answer) for answer in answers], worker.batches
 
     assert asyncio.run(scenario()) == ([Ended, Ended, Ended], [[0]])
+
+
+def test_who_comes_while_it_ends_is_told_so_at_once():
+    async def scenario():
+        worker = Worker(open_gate=False)
+        batcher = Batcher(worker, max_batch=1, capacity=4)
+        async with batcher:
+            await blocked(worker, batcher)
+            ending = asyncio.create_task(batcher.__aexit__())
+            await asyncio.sleep(0)
+            with pytest.raises(Ended):
+                await asyncio.wait_for(batcher.submit(1), 5)
+            worker.gate.set()
+            await ending
+            await batcher.__aenter__()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_is_answered_is_not_looked_for_among_those_that_wait():
+    class Blind(collections.deque):
+        def __contains__(self, entry):
+            raise AssertionError("the queue was gone through")
+
+    async def scenario():
+        async with Batcher(Worker(), max_batch=1, capacity=4) as batcher:
+            batcher._waiting = Blind()
+            return await asyncio.gather(*(outcome(batcher, number) for number in (2, -1, 3)), return_exceptions=True)
+
+    two, poisoned, three = asyncio.run(scenario())
+    assert (two, three) == (4, 9) and isinstance(poisoned, Poisoned)
+
+
+def test_a_request_that_has_begun_to_be_answered_is_not_tried_again():
+    async def scenario():
+        worker = Worker(open_gate=False)
+        async with Batcher(worker, max_batch=4, capacity=9, begun=lambda request: request == 3) as batcher:
+            first = await blocked(worker, batcher)
+            others = [asyncio.create_task(outcome(batcher, request)) for request in (2, 3, -1)]
+            await asyncio.sleep(0)
+            worker.gate.set()
+            return worker.batches, await asyncio.gather(first, *others)
+
+    batches, (_, two, three, poisoned) = asyncio.run(scenario())
+    assert batches == [[0], [2, 3, -1], [2], [-1]]
+    assert two == 4 and isinstance(three, Poisoned) and isinstance(poisoned, Poisoned)
 
 
 @pytest.mark.parametrize("max_batch, capacity", [(0, 1), (1, 0)])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.cli import BadInput
 from rag import components, config, index
-from rag.pipeline import Ask
+from rag.pipeline import Ask, Pipeline
 from rag.questions import questions
 from tests.rag.conftest import config_of
 
@@ -61,6 +64,28 @@ def test_a_part_of_the_corpus_has_the_questions_sources(experiment: config.Exper
     assert np.array_equal(part.means, whole.means[rows])
     for question in questions(whole.corpus, 2, experiment.seed, "here"):
         assert part.pipeline.answer([Ask(question.text, 1)])[0].retrieved[0].split("#")[0] == question.source
+
+
+@settings(max_examples=25, deadline=None)
+@given(ks=st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_what_is_searched_for_is_a_power_of_two_and_each_gets_its_own_best(exact: Pipeline, ks: list[int]):
+    pipeline = exact
+    asked: list[int] = []
+
+    class Noting:
+        def search(self, queries: Any, k: int) -> list[list[int]]:
+            asked.append(k)
+            return pipeline.index.search(queries, k)
+
+    found = dataclasses.replace(pipeline, index=Noting()).find([Ask("How does bread rise?", k) for k in ks])
+    assert asked[0].bit_count() == 1 and max(ks) <= asked[0] < 2 * max(ks)
+    everything = pipeline.find([Ask("How does bread rise?", len(pipeline.corpus.chunks))])[0].chunks
+    assert [one.chunks for one in found] == [everything[:k] for k in ks]
+
+
+@pytest.fixture(scope="module")
+def exact(experiment: config.Experiment) -> Pipeline:
+    return loaded(experiment, "exact").pipeline
 
 
 def test_a_part_that_is_more_than_all_is_one_line(experiment: config.Experiment):

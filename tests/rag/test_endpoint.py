@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis.cli import BadInput
 from rag import config
-from rag.batcher import Done, Expired, Rejected
+from rag.batcher import Done, Ended, Expired, Rejected
 from rag.endpoint import Endpoint, Remote, Session, Upstream, _text, _usage, remote
 from rag.launch import launched
 from rag.pipeline import Found
@@ -113,6 +113,19 @@ def test_requests_do_not_wait_for_each_other_up_to_the_bound():
         return quick, *counts
 
     assert asyncio.run(scenario()) == (["to 0", "to 1", "to 2"], 2, 1)
+
+
+def test_what_waits_for_a_place_when_it_ends_is_told_so():
+    async def scenario() -> list[object]:
+        with fake_endpoint.endpoint() as server:
+            async with Endpoint(Remote(server.url, "opt", 2), most=1) as stage:
+                asked = [asyncio.create_task(stage.submit(found(prompt), 30)) for prompt in ("hold", "waits")]
+                await asyncio.to_thread(server.held.wait, 10)
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            server.gate.set()
+            return outcomes
+
+    assert [type(one) for one in asyncio.run(scenario())] == [Ended, Ended]
 
 
 json_values = st.recursive(

@@ -47,7 +47,7 @@ def journal_of(folder: Path) -> dict[str, bytes]:
 
 
 def forbid_services(monkeypatch) -> None:
-    for name in ("launched", "generators"):
+    for name in ("launched", "senders"):
         monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("something was started"))
 
 
@@ -172,7 +172,7 @@ def counted(lives: int):
         await receive()
         if scope["path"] == "/rag" and next(left) == 0:
             app.end()
-        body = FACTS if scope["path"] == "/ready" else {}
+        body = {"/ready": FACTS, "/health": {"restarts": {"instances": 0, "stages": {}}}}.get(scope["path"], {})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
@@ -194,7 +194,7 @@ def services(monkeypatch, tmp_path):
 
     monkeypatch.setattr(experiment, "launched", launched)
     monkeypatch.setattr(experiment, "_embed", lambda *_: None)
-    monkeypatch.setattr(experiment, "ceiling", lambda _: 1000.0)
+    monkeypatch.setattr(experiment, "ceiling", lambda _, stream: 1000.0)
     return lives
 
 
@@ -267,7 +267,7 @@ def test_a_search_goes_on_where_it_ended(block, write_config, tmp_path, monkeypa
         return measure(*given)
 
     monkeypatch.setattr(experiment, "measure", counting)
-    monkeypatch.setattr(experiment, "generators", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(experiment, "senders", lambda _: contextlib.nullcontext())
     stop = allowed
     services.extend([10**6] * 8)
     assert call(monkeypatch, arguments(path, tmp_path)) == 130

@@ -6,6 +6,7 @@ No hub can be reached where these tests run: a local server stands for it.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from tests.rag import fake_hub
 from tests.rag.fake_hub import CHUNK, COMMIT, FILES, WEIGHTS, FakeHub
 
 CONFIG = "rag:\n  one:\n    embedder: {embedder}\n    arms: {{course: {{service: course}}}}\n    load: {{rates: [1]}}\n"
-TAKEN = {"config.json", "1_Pooling/config.json", WEIGHTS}
+TAKEN = {"config.json", "tokenizer.json", "1_Pooling/config.json", WEIGHTS}
 
 
 @pytest.fixture
@@ -111,6 +112,58 @@ def test_a_killed_fetch_goes_on_where_it_was(server: FakeHub, fetching: Fetching
     assert code == 0, errors
     assert "0.01 GB to fetch" in out and gets(server) == [0, CHUNK]
     assert fetching.fetched[WEIGHTS] == FILES[WEIGHTS] and not list(fetching.blobs.glob("*.part"))
+
+
+def test_two_fetches_into_one_cache_take_turns(server: FakeHub, fetching: Fetching):
+    server.sends, server.holds = [CHUNK + 5000], True
+    first = fetching.start()
+    assert server.held.wait(60)
+    second = fetching.start()
+    assert second.stdout and "to fetch" in second.stdout.readline()
+    server.released.set()
+    for process in (first, second):
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert gets(server) == [0, CHUNK] and fetching.fetched[WEIGHTS] == FILES[WEIGHTS]
+
+
+def test_what_names_a_file_outside_the_cache_is_refused(server: FakeHub, fetching: Fetching, monkeypatch):
+    real = fake_hub._facts
+    lfs = {"size": 1, "sha256": "../../../x", "oid": "x", "pointerSize": 134}
+    monkeypatch.setattr(fake_hub, "_facts", lambda name, key: {**real(name, key), "lfs": lfs})
+    code, _, errors = fetching.run()
+    assert code == 2 and "has the sha256 '../../../x' on the hub, not 64 hex digits" in errors and not server.asked
+
+
+@pytest.mark.parametrize(
+    ("missing", "whole"),
+    [
+        pytest.param([], True, id="all"),
+        pytest.param(["tokenizer.json"], True, id="one tokenizer of two"),
+        pytest.param(["config.json"], False, id="no configuration"),
+        pytest.param(["tokenizer.json", "vocab.txt"], False, id="no tokenizer"),
+        pytest.param(["model-2.safetensors"], False, id="a part is missing"),
+        pytest.param(["model.safetensors.index.json"], False, id="no index"),
+    ],
+)
+def test_a_model_of_which_something_is_missing_is_not_had(missing: list[str], whole: bool, tmp_path: Path, monkeypatch):
+    snapshot = tmp_path / "models--acme--tiny" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "model-1.safetensors", "model-2.safetensors"):
+        (snapshot / name).write_text("{}")
+    parts = {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    for name in missing:
+        (snapshot / name).rename(tmp_path / name)
+        if name.endswith(".safetensors"):
+            (snapshot / name).symlink_to("../../blobs/none")  # of which the file was not fetched
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    if whole:
+        assert hub.cached(f"acme/tiny@{COMMIT}", "here") == snapshot
+    else:
+        with pytest.raises(BadInput, match=r"here: 'acme/tiny@.*' is neither a folder nor a whole model in .*fetch it"):
+            hub.cached(f"acme/tiny@{COMMIT}", "here")
 
 
 def test_weights_that_come_wrong_are_not_kept(server: FakeHub, fetching: Fetching):

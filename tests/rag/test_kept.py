@@ -135,9 +135,12 @@ def test_what_is_invalid_and_what_finds_nothing_is_named(tmp_path: Path, kept: K
     kept.add(record(1, trial=2, why="sent late"))
     headers = write(EXPERIMENT, plan, kept, tmp_path / "a.parquet")
     assert invalid(headers) == ["arm under poisson at 1/s (repeat 1): not valid: sent late"]
-    assert nothing_found(plan, kept) == ["arm under poisson (repeat 1): no rate passes; at 1/s 0.0% are in time"]
+    assert nothing_found(plan, kept) == ["arm under poisson (repeat 1): no rate passes; at 1/s not valid: sent late"]
     (search,) = read_notes(tmp_path / "a.parquet")["searches"]
-    assert search["found_rps"] == 0 and search["reason"] == "no rate passes; at 1/s 0.0% are in time"
+    assert search["found_rps"] == 0 and search["reason"] == "no rate passes; at 1/s not valid: sent late"
+    other = Kept(tmp_path / "none", 100)
+    other.add(record(1, late=100))
+    assert nothing_found(plan, other) == ["arm under poisson (repeat 1): no rate passes; at 1/s 0.0% are in time"]
 
 
 def test_an_experiment_without_records_has_a_file_of_its_columns(tmp_path: Path, kept: Kept):

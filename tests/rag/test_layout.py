@@ -81,3 +81,15 @@ def test_mistakes_are_named(block: dict[str, Any], message: str):
     with pytest.raises(BadInput) as refused:
         checked(**block)
     assert str(refused.value).startswith(f"here: rag.x.{message}") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arm", "generator", "why"),
+    [
+        pytest.param({"overlap": False}, {"architecture": "opt"}, "without overlap", id="no overlap"),
+        pytest.param({}, {"model": "x", "endpoint": "http://x/v1"}, "an endpoint's prompts", id="an endpoint"),
+    ],
+)
+def test_a_budget_of_tokens_that_nothing_would_keep_to_is_refused(arm: dict[str, Any], generator: dict[str, Any], why: str):
+    with pytest.raises(BadInput, match=rf"here: rag\.x\.arms\.a\.tokens: 60, but {why}"):
+        checked(arms={"a": {"service": "batched", "tokens": 60, **arm}}, generator=generator)

@@ -7,14 +7,15 @@ import json
 import math
 import os
 import socket
+import time
 from typing import Any
 
 import pytest
 
 from analysis.cli import BadInput
-from rag.ceiling import ANSWER, answering, ceiling
-from rag.generators import generators
+from rag.ceiling import ANSWER, _saturated, answering, ceiling
 from rag.load import Measured, Outcome, offer
+from rag.senders import senders
 
 from .serving import echo, said, served
 
@@ -101,7 +102,7 @@ def test_a_stream_that_fails_is_an_error(pieces: list[bytes], reason: str):
 def test_several_processes_send_one_schedule():
     times = [number / 50 for number in range(25)]
     bodies = [{"number": number} for number in range(len(times))]
-    with served(echo(seconds=0.3)) as url, generators(3) as processes:
+    with served(echo(seconds=0.3)) as url, senders(3) as processes:
         measured = processes.offer(url, times, bodies, 5.0)
         again = processes.offer(url, times[:2], bodies[:2], 5.0)  # fewer requests than processes
     assert [outcome.scheduled_s for outcome in measured.outcomes] == times
@@ -116,16 +117,33 @@ def die(start: float) -> None:
 
 
 def test_a_process_that_dies_ends_the_load():
-    with generators(2) as processes, pytest.raises(BadInput, match="a process of the load generator was killed"):
+    with senders(2) as processes, pytest.raises(BadInput, match="a process of the load generator was killed"):
         processes.run([die, die])
 
 
 def test_the_ceiling_is_that_of_all_processes():
-    with generators(1) as processes:
+    with senders(1) as processes:
         assert ceiling(processes, 0.2) > 50
         with answering() as url:
             (outcome,) = processes.offer(url, [0.0], [{}], 5.0).outcomes
+            (streamed,) = processes.offer(url, [0.0], [{"stream": True}], 5.0, stream=True).outcomes
     assert (outcome.status, outcome.body) == ("ok", ANSWER)
+    assert streamed.status == "ok" and streamed.sent_s < streamed.first_token_s <= streamed.end_s
+    assert streamed.body == {name: ANSWER[name] for name in ("retrieved", "batch", "stages", "tokens_in", "tokens_out")}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_ceiling_is_measured_with_the_answers_that_its_loads_ask_for(stream: bool):
+    bodies = list[dict[str, Any]]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        bodies.append(json.loads((await receive())["body"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    with served(app) as url:
+        assert _saturated(url, 0.1, stream, time.monotonic()) == len(bodies) > 0
+    assert all(body.get("stream", False) is stream for body in bodies)
 
 
 def test_littles_law_on_paper():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from analysis.cli import BadInput
 from rag import config
 from rag.config import Experiment
 from rag.load import Measured, Outcome
-from rag.measure import LAG_LIMIT_MS, _invalid, arrivals, asked, check, idle
+from rag.measure import LAG_LIMIT_MS, _broke, _invalid, _restarts, arrivals, asked, check, idle
 from rag.questions import Question
 
 from .serving import served
@@ -87,6 +88,31 @@ def measured(late_s: float = 0.0, in_flight: float = 1.0) -> Measured:
 def test_a_load_that_says_nothing_of_the_service_is_named(load: Measured, rate: float, reason: str):
     found = _invalid(load, rate, 1000.0)
     assert found.startswith(reason) and bool(found) == bool(reason)
+
+
+def health(status: int, restarts: dict[str, Any]) -> Any:
+    """A service that says this of its health, and nothing else."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps({"restarts": restarts}).encode()})
+
+    return app
+
+
+def test_restarts_are_those_of_all_instances_and_stages():
+    with served(health(200, {"instances": 2, "stages": {"find": 1, "write": 3}})) as url:
+        assert _restarts(url) == 6
+        assert _broke(url, 6) == (0, "")
+        assert _broke(url, 4) == (2, "the service was started anew 2 times")
+
+
+def test_a_service_that_listens_and_does_not_answer_was_started_anew_and_one_that_is_gone_was_not():
+    with served(health(503, {"instances": 0, "stages": {}})) as url:
+        assert _restarts(url) is None
+        assert _broke(url, 0) == (1, "the service listens and does not answer")
+    assert _broke(url, 0) == (0, "")
 
 
 def test_idle_waits_for_what_runs_and_not_for_what_is_gone():

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rag.api import application
 from rag.batched import BatchedEngine, batched
+from rag.batcher import Ended, Rejected
 from rag.board import Board
 from rag.config import BATCHED
 from rag.drain import Drain
@@ -133,6 +134,13 @@ def test_rejects_and_expiries_are_counted():
     assert (found["rag_rejected_total",], found["rag_expired_total",]) == (1, 12)
 
 
+def test_the_end_of_the_service_is_no_reject():
+    metrics = Metrics(Board(1), 0)
+    for failure in (Ended("the service ends"), Rejected("too many")):
+        metrics.failed(failure)
+    assert b"rag_rejected_total 1.0" in metrics.text()
+
+
 def test_running_counts_all_instances_and_what_outlives_its_request():
     """A client that has left does not make the instance idle while its batch runs."""
 
@@ -169,6 +177,8 @@ def test_health_tells_of_restarts_and_of_the_drain():
         async with served() as (http, board, drain, _):
             await http.post("/rag", json={"query": "exit"})
             board.restarted(2)
+            board.broke(0, "find")  # by other instances
+            board.broke(2, "find")
             before = (await http.get("/health")).json()
             assert await drain.run(1) == 0
             after = (await http.get("/health")).json()
@@ -179,7 +189,8 @@ def test_health_tells_of_restarts_and_of_the_drain():
             )
 
     before, status, refused = asyncio.run(scenario())
-    assert before == {"status": "ok", "instance": 1, "restarts": {"instances": 1, "stages": {"find": 1, "write": 0, "embed": 0}}}
+    stages = {"find": 3, "write": 0, "answer": 0, "embed": 0}
+    assert before == {"status": "ok", "instance": 1, "restarts": {"instances": 1, "stages": stages}}
     assert (status, refused) == ("draining", [503, 503])
 
 

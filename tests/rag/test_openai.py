@@ -31,8 +31,7 @@ class Played:
 
     def __init__(self) -> None:
         self.facts = {"model": "opt", "embedder": "minilm", "chunks": 50}
-        self.restarts: dict[str, int] = {}
-        self.running, self.cancelled = 0, threading.Event()
+        self.running, self.cancelled, self.left = 0, threading.Event(), list[str]()
 
     async def ask(self, ask: Ask) -> Served:
         if ask.query == "full":
@@ -45,12 +44,13 @@ class Played:
             for number, piece in enumerate(PIECES):
                 if ask.query == "breaks" and number == 2:
                     raise ZeroDivisionError("secret")
-                if ask.query == "hangs" and number == 2:
+                if (ask.query, number) in {("hangs", 2), ("never begins", 0)}:
                     await asyncio.Event().wait()
                 if ask.sink:
                     await asyncio.to_thread(ask.sink, piece)
         except asyncio.CancelledError:
             self.cancelled.set()
+            self.left.append(ask.query)
             raise
         return Served(Answer("".join(PIECES), ("d#0",) * ask.k, 3, 4, {"embed_ms": 1.0}), 2.0, 5)
 
@@ -151,6 +151,13 @@ def test_a_client_that_leaves_a_stream_cancels_the_work(client: openai.OpenAI, e
     assert [next(stream).choices[0].delta.content for _ in range(3)] == ["", "To", " be"]
     stream.close()
     assert engine.cancelled.wait(10)
+
+
+def test_a_client_that_leaves_before_the_first_piece_cancels_the_work(client: openai.OpenAI, engine: Played):
+    engine.cancelled.clear()
+    with pytest.raises(openai.APITimeoutError):
+        client.chat.completions.create(**asking("never begins", stream=True), timeout=0.2)
+    assert engine.cancelled.wait(10) and engine.left[-1] == "never begins"
 
 
 def decoded(embedding: list[float] | str) -> list[float]:

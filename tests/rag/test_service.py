@@ -10,6 +10,7 @@ import pytest
 
 from analysis.cli import BadInput
 from analysis.environment import ROOT
+from rag import launch
 from rag.launch import launched
 from rag.measure import idle
 from rag.service import READY
@@ -83,6 +84,15 @@ def test_a_taken_port_is_one_line(config):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "cannot listen there" in done.stderr
+
+
+def test_the_address_is_in_the_line_that_says_ready_whatever_comes_before(tmp_path):
+    says = f"print('a library says hello'); print('not {READY}yet'); print('{READY}http://x:1'); import sys; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", says], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONUNBUFFERED": "1"}
+    ) as one:
+        assert launch._address(one, tmp_path / "log", 30) == "http://x:1"
+        one.stdin.close()
 
 
 def test_bad_input_of_the_service_is_the_starter_s(config, tmp_path):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
 from analysis.cli import BadInput
 from analysis.environment import ROOT
-from rag import service, settings, supervisor
+from rag import instance, service, settings, supervisor
+from rag.board import Board
 from rag.launch import launched
 from tests.rag import fake_endpoint
 from tests.rag.conftest import config_of
@@ -119,15 +125,107 @@ def test_an_instance_that_dies_is_replaced_and_counted(write_config, block):
         victims = [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
-        while health()["restarts"]["instances"] == 0:
-            pass  # until its death is noticed
-        assert both() == {0, 1}  # those for the new one wait until it is there
+        noticed = False
+        while not noticed:
+            with contextlib.suppress(httpx.TransportError):  # of those that came to it between its death and that
+                noticed = health()["restarts"]["instances"] == 1
+        assert len({health()["instance"] for _ in range(16)}) == 1  # nobody waits for the new one, which loads
+        while both() != {0, 1}:
+            pass  # until it is there
         answers = [ask(url, f"number {number}").json()["result"] for number in range(20)]
         assert answers == [f"number {number}" for number in range(20)]
         assert "rag_instance_restarts 1.0" in httpx.get(f"{url}/metrics", trust_env=False).text
         process.terminate()
         assert process.wait(30) == 0
     assert "ended with code -9; another one starts in its place" in path.with_name("service.log").read_text()
+
+
+class Played(supervisor.Supervisor):
+    """Instances without processes: `lives` has for each what it says ("ready", an error or nothing) and whether it then ends, in turn.
+
+    Once these are used up the whole is told to end.
+    """
+
+    def __init__(self, lives: dict[int, list[tuple[str, bool]]]) -> None:
+        its = chosen(instances=len(lives))
+        super().__init__(its, [socket.socket() for _ in lives], [])
+        self.lives, self.starts = lives, list[tuple[int, bool, float]]()
+        self._kept: list[object] = []
+
+    def _start(self, number: int, again: bool) -> None:
+        self.starts.append((number, again, self._pauses.get(number, 0.0)))
+        if not self.lives[number]:
+            return self._stop(0)
+        said, ends = self.lives[number].pop(0)
+        control, theirs = multiprocessing.Pipe()
+        sentinel, alive = multiprocessing.Pipe()
+        self._kept += [theirs, sentinel, alive]
+        if said:
+            theirs.send(said)
+        if ends:
+            alive.close()
+        process: Any = SimpleNamespace(sentinel=sentinel.fileno(), exitcode=1, join=lambda: None, kill=lambda: None)
+        self._running[number] = supervisor._Running(number, process, control)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_S", 0.001)
+    monkeypatch.setattr(supervisor, "MOST_S", 0.004)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_replacements_that_fail_leave_the_others_alone_and_are_tried_again_after_growing_pauses(capsys: pytest.CaptureFixture[str]):
+    played, readies = (
+        Played({0: [("ready", False)], 1: [("ready", True), ("", True), ("no such model", True), ("ready", True)]}),
+        list[int](),
+    )
+    assert played.run(lambda: readies.append(1)) == 0
+    assert readies == [1] and played.board.restarts == 4
+    assert played.starts == [(0, False, 0), (1, False, 0), *((1, True, pause) for pause in (0.001, 0.002, 0.004, 0.004))]
+    assert "instance 1: no such model" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "lives",
+    [
+        pytest.param({0: [("ready", False)], 1: [("", True)]}, id="before the service was ready"),
+        pytest.param({0: [("ready", True), ("", True)]}, id="with nobody else"),
+    ],
+)
+def test_an_instance_that_does_not_get_ready_ends_the_whole_if_nothing_speaks_against_it(lives, capsys: pytest.CaptureFixture[str]):
+    assert Played(lives).run(lambda: None) == 1
+    assert "before it was ready" in capsys.readouterr().err
+
+
+def test_the_loop_answers_while_the_engine_is_imported(monkeypatch: pytest.MonkeyPatch):
+    control, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(instance._Instance, "_obey", lambda self: None)
+    asked, gate = threading.Event(), threading.Event()
+
+    def importing(self: Any) -> Any:
+        asked.set()
+        assert gate.wait(10)
+        return contextlib.nullcontext("engine")
+
+    monkeypatch.setattr(instance._Instance, "_engine", importing)
+
+    async def scenario() -> str:
+        its = instance._Instance(instance.Task(chosen(), 0, None, False), socket.socket(), Board(1), control)
+
+        async def opened() -> str:
+            async with its._opening() as engine:
+                return engine
+
+        opening = asyncio.create_task(opened())
+        await asyncio.to_thread(asked.wait, 10)
+        gate.set()
+        return await opening
+
+    assert asyncio.run(scenario()) == "engine"
+    theirs.close()
 
 
 def test_an_instance_that_cannot_load_ends_the_whole_with_its_line(write_config, block, tmp_path):

@@ -30,7 +30,7 @@ Work = Callable[[float], Any]
 """What a process does once it is told the start, on the monotonic clock."""
 
 
-class Generators:
+class Senders:
     """Processes that send requests, of which each does one piece of work at a time."""
 
     def __init__(self, pipes: Sequence[Connection]) -> None:
@@ -71,7 +71,7 @@ def enough() -> int:
 
 
 @contextlib.contextmanager
-def generators(number: int) -> Iterator[Generators]:
+def senders(number: int) -> Iterator[Senders]:
     """So many processes, which end with this one whatever ends it."""
     many_files()
     context = multiprocessing.get_context("spawn")
@@ -85,7 +85,7 @@ def generators(number: int) -> Iterator[Generators]:
             stack.callback(process.join)
             stack.callback(process.terminate)  # where an interrupt has come in the middle of a load
             pipes.append(stack.enter_context(mine))
-        yield Generators(pipes)
+        yield Senders(pipes)
 
 
 def _works(pipe: Connection) -> None:
