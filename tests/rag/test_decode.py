@@ -69,7 +69,7 @@ def generated(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor
     return out[:, ids.shape[1] :]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(lengths=st.lists(st.integers(1, PROMPT), min_size=1, max_size=12), seed=st.integers(0, 1000))
 def test_the_tokens_are_those_of_generate(model: Any, decoder: Decoder, lengths: list[int], seed: int):
     ids, mask = padded(lengths, seed, str(model.device))
