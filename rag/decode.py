@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import StaticCache
 
-from rag.graphs import Graph, Place, sizes
+from rag.graphs import Graph, Place, sizes, topped_up
 
 Watch = Callable[[int, torch.Tensor], None]
 
@@ -51,9 +51,8 @@ class Decoder:
             self._plans[rows] = _Plan(self.model, rows, self.prompt_tokens + self.new_tokens, self.new_tokens)
             if self._place is not None:
                 self._plans[rows].capture(self._place, _lengths(self.prompt_tokens))
-        at = torch.arange(rows, device=ids.device).clamp(max=len(ids) - 1)  # the last prompt fills up the batch
         told = (lambda token: watch(first, token[: len(ids)])) if watch else None
-        return self._plans[rows].run(ids[at], mask[at], told)[: len(ids)].clone()
+        return self._plans[rows].run(topped_up(ids, rows), topped_up(mask, rows), told)[: len(ids)].clone()
 
 
 def _lengths(most: int) -> list[int]:

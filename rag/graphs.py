@@ -42,6 +42,16 @@ class Place:
         return graph, given
 
 
+def power(number: int) -> int:
+    """The least power of two that is not below `number`, which is at least 1."""
+    return 1 << (number - 1).bit_length()
+
+
+def topped_up(rows: torch.Tensor, number: int) -> torch.Tensor:
+    """So many rows: `rows`, at least one and at most so many, and the last one again and again."""
+    return rows[torch.arange(number, device=rows.device).clamp(max=len(rows) - 1)]
+
+
 def sizes(most: int) -> list[int]:
     """The batch sizes that are captured: powers of two, and `most`."""
     return [*(1 << power for power in range((most - 1).bit_length())), most]

@@ -15,6 +15,7 @@ from kernels import ivf
 from kernels.knn import knn
 from kernels.source import digest_of
 from rag import cache
+from rag.graphs import power, topped_up
 
 SHARE = 8
 """Of an inverted file's lists one in so many is probed unless told otherwise. docs/log.md has the recall that this and `usual` give."""
@@ -38,7 +39,7 @@ class Index:
         self.vectors = vectors
 
     def search(self, queries: torch.Tensor, k: int) -> list[list[int]]:
-        _, ids = knn(filled(queries), self.vectors, min(k, len(self.vectors)), metric="dot")
+        _, ids = knn(_whole(queries), self.vectors, min(k, len(self.vectors)), metric="dot")
         return ids[: len(queries)].tolist()
 
 
@@ -53,16 +54,13 @@ class Inverted:
         self.built, self.nprobe = built, min(nprobe or -(-built.lists // SHARE), built.lists)
 
     def search(self, queries: torch.Tensor, k: int) -> list[list[int]]:
-        _, ids = self.built.search(filled(queries), min(k, len(self.built)), self.nprobe)
+        _, ids = self.built.search(_whole(queries), min(k, len(self.built)), self.nprobe)
         return [[row for row in rows if row >= 0] for rows in ids[: len(queries)].tolist()]
 
 
-def filled(queries: torch.Tensor) -> torch.Tensor:
-    """Queries on a GPU, the last one repeated until their number is a power of two: no batch waits for kernels and graphs of its own."""
-    number = len(queries)
-    if not queries.is_cuda or not number:
-        return queries
-    return queries[torch.arange(1 << (number - 1).bit_length(), device=queries.device).clamp(max=number - 1)]
+def _whole(queries: torch.Tensor) -> torch.Tensor:
+    """Queries on a GPU, topped up to a power of two: no batch waits for kernels and graphs of its own."""
+    return topped_up(queries, power(len(queries))) if queries.is_cuda and len(queries) else queries
 
 
 class OnHost:

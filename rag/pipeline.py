@@ -12,6 +12,7 @@ import torch
 from rag.corpus import Corpus
 from rag.embed import Embedder, OneByOne
 from rag.generate import Generator, Sink
+from rag.graphs import power
 from rag.index import Searchable
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Pipeline:
         the others wait for a kernel of its own.
         """
         stages: dict[str, float] = {}
-        most = 1 << (max(ask.k for ask in asks) - 1).bit_length()
+        most = power(max(ask.k for ask in asks))
         queries = timed(stages, "embed_ms", lambda: self.embedder.queries([ask.query for ask in asks]))
         ids = timed(stages, "retrieve_ms", lambda: self.index.search(queries, most))
         found = [[self.corpus.chunks[row] for row in rows[: ask.k]] for rows, ask in zip(ids, asks, strict=True)]

@@ -33,7 +33,7 @@ class Breaking(echo.Echo):
             if word == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if word == "stall":
-                time.sleep(STALL_S)
+                time.sleep(STALL_S)  # the fault itself: a stage that takes too long
         return super().find(asks)
 
 

@@ -28,7 +28,7 @@ from rag.launch import launched
 
 RECORD = Path(__file__).with_name("records") / "fuzz.json"
 TINY = {"architecture": "opt", "hidden": 16, "layers": 1, "heads": 2, "new_tokens": 2}
-EXPERIMENT = {
+EXPERIMENT: dict[str, Any] = {
     "corpus": {"source": "stdlib", "limit": 20},
     "generator": TINY,
     "arms": {"tiny": {"service": "batched", "max_batch": 8}, "echo": {"service": "echo"}},
@@ -120,7 +120,7 @@ def _answers(url: str) -> dict[tuple[str, str], int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000, help="cases to make at least (default 10000)")
-    parser.add_argument("--arm", choices=list(EXPERIMENT["arms"]), default="tiny", help="tiny: real stages, small (default); echo: none")  # type: ignore[call-overload]
+    parser.add_argument("--arm", choices=list(EXPERIMENT["arms"]), default="tiny", help="tiny: real stages, small (default); echo: none")
     parser.add_argument("--seed", type=int, default=1, help="of the cases (default 1)")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record to write")
     return parser

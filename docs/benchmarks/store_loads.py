@@ -116,7 +116,7 @@ def store(folder: Path, memory: int, logs: Path, within_s: float = 300.0) -> Ite
         while not node.ask("open", host=node.address, port=STORE_PORT)["open"]:
             if node.failure() or time.monotonic() > until:
                 raise BadInput(f"the store did not start within {within_s:g} s ({node.failure() or 'it runs'}); see {node.log('store')}")
-            time.sleep(0.1)
+            time.sleep(0.1)  # the store says nothing when its port opens
         yield
     finally:
         nodes.leave(started, 30)

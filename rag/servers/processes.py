@@ -54,7 +54,7 @@ def end_all(first: list[int], grace_s: float, reap: Callable[[], object]) -> Non
         if time.monotonic() > until or not set(first) & set(left):
             _send(left, signal.SIGKILL)
         reap()
-        time.sleep(0.02)
+        time.sleep(0.02)  # grandchildren whose parents died: only some of them are ours to wait for
     reap()
 
 

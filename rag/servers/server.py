@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import secrets
 import time
@@ -73,7 +74,7 @@ class Server(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-class Launched:
+class Launched(abc.ABC):
     """A server whose processes agents start on the nodes: waiting with a bound, explaining, probing, ending."""
 
     def __init__(self, logs: Path, bounds: Bounds, scratch: Path) -> None:
@@ -93,12 +94,12 @@ class Launched:
         return self._client
 
     @property
+    @abc.abstractmethod
     def log(self) -> Path:
         """The log that says most where it is not known which process failed."""
-        raise NotImplementedError
 
-    def start(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def start(self) -> None: ...
 
     def wait_ready(self) -> None:
         self.until("it answers /health", self.client.healthy, self.bounds.ready_s, self.log)
@@ -117,7 +118,7 @@ class Launched:
         """`what` went wrong, with the process that ended and the end of its log, where one has; else with the end of `log`."""
         until = time.monotonic() + _NEWS_S
         while not self.failure() and time.monotonic() < until:
-            time.sleep(0.02)
+            time.sleep(0.02)  # an agent tells of an end when it is asked
         for node in self.nodes:
             for name in node.ended:
                 return failed(f"{what}; {node.failure()}", node.log(name))
@@ -131,7 +132,7 @@ class Launched:
                 raise self.explained(f"failed before {what}", log)
             if time.monotonic() > deadline:
                 raise failed(f"not within {within_s:g} s: {what}", log)
-            time.sleep(0.1)
+            time.sleep(0.1)  # it is asked over HTTP, which says nothing by itself
 
     def teardown(self) -> None:
         """End every process on every node; ServerFailed where an agent had to be killed, which may leave something."""

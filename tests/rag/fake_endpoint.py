@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.rag.fakes import answering
+
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 WRONG: dict[str, tuple[int, bytes]] = {
     "error with status 200": (200, b'{"error": {"message": "out of memory, key secret-key"}}'),
@@ -94,12 +96,6 @@ class Endpoint(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.gate.set()
-            server.shutdown()
-            thread.join()
+    server = Endpoint()
+    with answering(server, server.gate):
+        yield server

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.rag.fakes import answering
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "model.safetensors"
 CHUNK = 10 << 20
@@ -47,15 +49,9 @@ class FakeHub(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def running() -> Iterator[FakeHub]:
-    with FakeHub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.released.set()
-            hub.shutdown()
-            thread.join()
+    hub = FakeHub()
+    with answering(hub, hub.released):
+        yield hub
 
 
 class _Handler(BaseHTTPRequestHandler):

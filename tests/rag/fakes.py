@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +36,20 @@ class Host:
 def app_of(opening: Any, on_ready: Any, on_failure: Any) -> Any:
     """The application as the only instance of a service has it."""
     return application(opening, on_ready, on_failure, Metrics(Board(1), 0), Drain())
+
+
+@contextlib.contextmanager
+def answering(server: HTTPServer, release: threading.Event) -> Iterator[None]:
+    """Serve in a thread; at the end set `release`, on which what it still answers may wait."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield
+        finally:
+            release.set()
+            server.shutdown()
+            thread.join()
 
 
 class Played:
